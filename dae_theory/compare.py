@@ -20,6 +20,8 @@ from dae_theory.train import live_units
 
 COLLINEAR_COSINE = 0.99
 
+_exact_loss = jax.jit(exact_loss)
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -145,8 +147,9 @@ def compare_weights(
         measured_gains.append(measured)
         predicted_gains.append(predicted)
         kept = predicted > 0
-        gain_errors.append(np.max(np.abs(measured / np.where(kept, predicted, 1.0) - 1), where=kept,
-                                  initial=0.0))
+        gain_errors.append(
+            np.max(np.abs(measured / np.where(kept, predicted, 1.0) - 1), where=kept, initial=0.0)
+        )
         norm = np.linalg.norm(predicted)
         error = np.linalg.norm(m_DD - prediction.operator(k))
         operator_errors.append(error / norm if norm > 0 else float(error > 0))
@@ -158,10 +161,11 @@ def compare_weights(
         balance_P = np.abs(norm1_P / norm2_P - 1)
         leading_DP = np.stack([u_DR[:, 0] for u_DR in prediction.directions], axis=1)[:, blocks_P]
         cosine_P = np.minimum(
-            np.sum(leading_DP * w1_DP, axis=0) / norm1_P, np.sum(leading_DP * w2_DP, axis=0) / norm2_P
+            np.sum(leading_DP * w1_DP, axis=0) / norm1_P,
+            np.sum(leading_DP * w2_DP, axis=0) / norm2_P,
         )
     with jax.enable_x64(True):
-        loss = float(exact_loss(w1_DP, w2_DP, x_ND, prediction.sigma, prediction.lam))
+        loss = float(_exact_loss(w1_DP, w2_DP, x_ND, prediction.sigma, prediction.lam))
     widths_K = np.array([np.sum(blocks_P == k) for k in range(n_clusters)])
     clusters_active_KP = np.stack([active_NP[labels_N == k].any(axis=0) for k in range(n_clusters)])
     return Comparison(

@@ -40,9 +40,7 @@ class Mixture:
     covs: Float[np.ndarray, "K D D"]
     priors: Float[np.ndarray, " K"]
 
-    def sample(
-        self, seed: int, n: int
-    ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
+    def sample(self, seed: int, n: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
         """``n`` samples and their cluster labels, with counts as near to n·priors as possible."""
         check_count(n, "n")
         rng = np.random.default_rng(seed)

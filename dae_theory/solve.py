@@ -8,7 +8,6 @@ the span of the data and the start, which the gradient never leaves.
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import scipy.optimize
 import scipy.sparse.linalg
@@ -167,9 +166,7 @@ def _newton(weights, problem, tol):
             return weights, step
 
         def product(direction, at=weights):
-            return np.asarray(
-                _hessian_product(at, direction.reshape(shape), *problem)
-            ).ravel()
+            return np.asarray(_hessian_product(at, direction.reshape(shape), *problem)).ravel()
 
         hessian = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=float)
         direction, _ = scipy.sparse.linalg.minres(

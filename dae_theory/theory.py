@@ -13,7 +13,7 @@ from scipy.fft import dct
 from scipy.linalg import hadamard
 
 from dae_theory.errors import InputError, check_count, check_noise_and_decay, check_samples
-from dae_theory.separability import cluster_means, gate_margin
+from dae_theory.separability import gate_margin
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,8 @@ def predict_blocks(
     spectra, loss = [], 0.0
     for k, width in enumerate(widths):
         members_ND = x_ND[labels_N == k]
-        u_DR, singular, _ = np.linalg.svd(members_ND.T, full_matrices=False)
-        spectra.append((u_DR, singular**2, members_ND.mean(axis=0)))
-        values = singular**2
+        u_DR, values = _eigenpairs(members_ND)
+        spectra.append((u_DR, values, members_ND.mean(axis=0)))
         gains = block_gains(values, n * lam, len(members_ND) * sigma**2)[: max(width, 0)]
         loss += values.sum() - np.sum(np.maximum(values[: len(gains)] - n * lam, 0.0) * gains)
     counts = np.bincount(labels_N, minlength=n_clusters)
@@ -237,6 +236,17 @@ def linear_test_loss(
     return float(np.sum((error_DD @ second_moment_DD) * error_DD) + sigma**2 * np.sum(m_DD**2))
 
 
+def _eigenpairs(
+    x_ND: Float[np.ndarray, "N D"],
+) -> tuple[Float[np.ndarray, "D R"], Float[np.ndarray, " R"]]:
+    """Eigenvectors and eigenvalues of XXᵀ = Σ_i x_i x_iᵀ, largest first, R = min(N, D)."""
+    if len(x_ND) > x_ND.shape[1]:
+        values, vectors = np.linalg.eigh(x_ND.T @ x_ND)
+        return vectors[:, ::-1], np.maximum(values[::-1], 0.0)
+    vectors, singular, _ = np.linalg.svd(x_ND.T, full_matrices=False)
+    return vectors, singular**2
+
+
 def _assemble_blocks(spectra, widths, decays, noises):
     """Weights, unit blocks, kept directions and gains from each cluster's (U, s, mean)."""
     columns, blocks, directions, gains = [], [], [], []
@@ -271,7 +281,7 @@ def block_eigenvalues(
     """Nonzero eigenvalues s_j of X_kX_kᵀ for each cluster, largest first (THEORY.md §3)."""
     x_ND, labels_N = check_samples(x_ND), np.asarray(labels_N)
     spectra = []
-    for k in range(len(cluster_means(x_ND, labels_N))):
-        values = np.linalg.svd(x_ND[labels_N == k], compute_uv=False) ** 2
+    for k in np.unique(labels_N):
+        _, values = _eigenpairs(x_ND[labels_N == k])
         spectra.append(values[values > 1e-12 * values[0]] if values[0] > 0 else values[:0])
     return tuple(spectra)

@@ -241,8 +241,9 @@ def pad_samples(
         raise InputError(f"data sets must have the same number of features, got {sorted(widths)}")
     largest = max(len(x) for x in data_sets)
     padded = np.stack([np.pad(x, ((0, largest - len(x)), (0, 0))) for x in data_sets])
-    weights = np.stack([np.r_[np.full(len(x), 1 / len(x)), np.zeros(largest - len(x))]
-                        for x in data_sets])
+    weights = np.stack(
+        [np.r_[np.full(len(x), 1 / len(x)), np.zeros(largest - len(x))] for x in data_sets]
+    )
     return padded, weights
 
 

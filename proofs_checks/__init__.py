@@ -1,0 +1,1 @@
+"""Claims of the theory, each with its measured assumptions, its verdict and its mutants."""

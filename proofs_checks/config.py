@@ -1,0 +1,62 @@
+"""Configuration of a run: what the command line fills in."""
+
+from dataclasses import dataclass
+
+from dae_theory.errors import InputError, check_count, check_noise_and_decay
+
+REGIMES = ("memorize", "generalize", "hybrid")
+TRAINERS = ("sgd", "exact")
+QUICK_SEEDS = 4
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """One run of the checks. None means the regime's own default.
+
+    Attributes:
+      regime: one of REGIMES, or 'all'.
+      data: 'simplex', 'mixture', 'faces', 'patches', 'fashion_mnist', or a path.
+      n: training samples; p: units; sigma: noise level; lam: weight decay λ.
+      seeds: number of random starts.
+      trainer: 'sgd' (Adam with sampled noise) or 'exact' (solver on the exact loss).
+      quick: fewer seeds and steps.
+      center: subtract the mean of image and file data.
+      size, gray, limit: how a folder of images is read, and how many samples are looked at.
+      weights: path of weights trained elsewhere, checked instead of training.
+    """
+
+    regime: str
+    data: str | None = None
+    n: int | None = None
+    p: int | None = None
+    sigma: float | None = None
+    lam: float | None = None
+    seeds: int = 8
+    trainer: str = "sgd"
+    quick: bool = False
+    center: bool = True
+    size: int | None = None
+    gray: bool = True
+    limit: int = 200
+    weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.regime not in (*REGIMES, "all"):
+            raise InputError(
+                f"regime: unknown regime {self.regime!r}; choose one of {', '.join(REGIMES)}, all"
+            )
+        if self.trainer not in TRAINERS:
+            raise InputError(f"trainer: expected one of {TRAINERS}, got {self.trainer!r}")
+        for name in ("n", "p", "size"):
+            if getattr(self, name) is not None:
+                check_count(getattr(self, name), name)
+        check_count(self.seeds, "seeds")
+        check_count(self.limit, "limit")
+        check_noise_and_decay(
+            1.0 if self.sigma is None else self.sigma, 0.0 if self.lam is None else self.lam
+        )
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds trained, 0 … seeds−1 (at most QUICK_SEEDS of them when quick)."""
+        return tuple(range(min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds))
