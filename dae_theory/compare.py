@@ -159,7 +159,7 @@ def compare_weights(
         norm1_P, norm2_P = np.linalg.norm(w1_DP, axis=0), np.linalg.norm(w2_DP, axis=0)
         tie_P = np.linalg.norm(w1_DP - w2_DP, axis=0) / norm1_P
         balance_P = np.abs(norm1_P / norm2_P - 1)
-        leading_DP = np.stack([u_DR[:, 0] for u_DR in prediction.directions], axis=1)[:, blocks_P]
+        leading_DP = _leading_directions(prediction, x_ND.shape[1])[:, blocks_P]
         cosine_P = np.minimum(
             np.sum(leading_DP * w1_DP, axis=0) / norm1_P,
             np.sum(leading_DP * w2_DP, axis=0) / norm2_P,
@@ -185,6 +185,14 @@ def compare_weights(
         balance_errors=np.where(live_P, balance_P, np.nan),
         loss=loss,
         predicted_loss=prediction.loss,
+    )
+
+
+def _leading_directions(prediction: Prediction, n_features: int) -> Float[np.ndarray, "D K"]:
+    """First kept direction of each cluster; zeros where the prediction keeps none."""
+    return np.stack(
+        [u_DR[:, 0] if u_DR.shape[1] else np.zeros(n_features) for u_DR in prediction.directions],
+        axis=1,
     )
 
 

@@ -34,7 +34,10 @@ PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "grass", "g
 
 @dataclass(frozen=True)
 class Mixture:
-    """Gaussian mixture Σ_k ρ_k N(μ_k, Σ_k): ``means`` (K, D), ``covs`` (K, D, D), ``priors`` (K,)."""
+    """Gaussian mixture Σ_k ρ_k N(μ_k, Σ_k).
+
+    ``means`` (K, D), ``covs`` (K, D, D), ``priors`` (K,) summing to 1.
+    """
 
     means: Float[np.ndarray, "K D"]
     covs: Float[np.ndarray, "K D D"]
@@ -154,7 +157,7 @@ def separable_mixture(
     free = complement.shape[1]
     if rank > free:
         raise InputError(
-            f"rank: {n_clusters} means in d={d} leave room for covariances of rank {free}, got {rank}"
+            f"rank: {n_clusters} means in d={d} leave room for rank {free} covariances, got {rank}"
         )
     spectrum = np.arange(rank, 0, -1.0)
     covs = []
@@ -165,7 +168,7 @@ def separable_mixture(
 
 
 def faces() -> Dataset:
-    """100 gray faces, 25×25, in [0, 1], from Labeled Faces in the Wild (shipped in scikit-image)."""
+    """100 gray faces, 25×25, in [0, 1]: Labeled Faces in the Wild, shipped in scikit-image."""
     from skimage.data import lfw_subset
 
     images = lfw_subset()[:100]

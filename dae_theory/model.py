@@ -46,9 +46,11 @@ class ReluDAE(nn.Module):
         return w1_DP, self.param("w2", column_init, shape, x_ND.dtype)
 
     def __call__(self, x_ND: Float[Array, "N D"]) -> Float[Array, "N D"]:
+        """Denoised samples x̂ (N, D)."""
         return denoise(*self._weights(x_ND), x_ND)
 
     def encode(self, x_ND: Float[Array, "N D"]) -> Float[Array, "N P"]:
+        """Representation h (N, P)."""
         return encode(self._weights(x_ND)[0], x_ND)
 
 

@@ -108,8 +108,9 @@ class Generalization:
     ``blocks`` are the training data; ``tight`` the data for the exact statements (the same where
     the user brought data); ``mixture`` the distribution they came from, None when it is unknown.
     Formulas under test: ``predict`` (2)-(4), ``predict_limit`` (6), ``test_loss_limit`` (7),
-    ``linear_loss`` the test loss of a linear map. Nets: ``nets`` on all samples, ``halves`` on two disjoint halves, ``memorizing``
-    on one sample per cluster with the same optimizer, σ, λ and width.
+    ``linear_loss`` the test loss of a linear map. Nets: ``nets`` on all samples, ``halves`` on
+    two disjoint halves, ``memorizing`` on ``exemplars``, one sample per cluster, with the same
+    optimizer, σ, λ and width.
     """
 
     blocks: Blocks
@@ -840,3 +841,47 @@ CLAIMS = (
         uses_nets=True,
     ),
 )
+
+
+def results(experiment: Generalization) -> dict[str, np.ndarray]:
+    """Arrays behind the figures."""
+    arrays = block_arrays(experiment)
+    if predict_on(experiment.tight).margin > 0:
+        arrays["residual"] = np.stack(residual_curve(experiment))
+    if experiment.memorizing is not None:
+        arrays |= {
+            "exemplars": experiment.exemplars,
+            "memorizing_w1": experiment.memorizing.w1,
+            "memorizing_w2": experiment.memorizing.w2,
+        }
+    return arrays
+
+
+def block_arrays(experiment) -> dict[str, np.ndarray]:
+    """Samples, labels, settings and nets of an experiment with blocks."""
+    b = experiment.blocks
+    arrays = {
+        "x": b.x,
+        "labels": b.labels,
+        "widths": np.array(b.widths),
+        "sigma": np.array(b.sigma),
+        "lam": np.array(b.lam),
+    }
+    if experiment.nets is not None:
+        arrays |= {"w1": experiment.nets.w1, "w2": experiment.nets.w2}
+    return arrays
+
+
+def settings(experiment) -> dict:
+    """What was checked, for the report."""
+    n, d = experiment.blocks.x.shape
+    return {
+        "n": n,
+        "d": d,
+        "p": sum(experiment.blocks.widths),
+        "sigma": experiment.blocks.sigma,
+        "lam": experiment.blocks.lam,
+        "z": predict_on(experiment.blocks).margin,
+        "seeds": 0 if experiment.nets is None else len(experiment.nets.seeds),
+        "data": experiment.note,
+    }

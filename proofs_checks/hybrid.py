@@ -25,6 +25,7 @@ from proofs_checks.generalize import (
     TIGHT_ALPHA,
     TIGHT_SIGMA,
     Blocks,
+    block_arrays,
     cluster_labels,
     compare_at_measured_widths,
     default_decay,
@@ -33,6 +34,7 @@ from proofs_checks.generalize import (
     loss_formula_evidence,
     predict_on,
     seeds_that_follow,
+    settings,
     some_follow_gates,
     stationarity_evidence,
     vacuous_or,
@@ -392,3 +394,11 @@ CLAIMS = (
         uses_nets=True,
     ),
 )
+
+
+def results(experiment: Hybrid) -> dict[str, np.ndarray]:
+    """Arrays behind the figures."""
+    return block_arrays(experiment) | {"duplicated": experiment.duplicated}
+
+
+__all__ = ["CLAIMS", "DEFAULT_N", "build", "from_weights", "results", "settings"]

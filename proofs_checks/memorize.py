@@ -197,6 +197,7 @@ def noised(x_ND: Float[np.ndarray, "N D"], sigma: float, draws: int = DRAWS) -> 
 
 
 def relative_rms(difference: np.ndarray, reference: np.ndarray) -> float:
+    """Root-mean-square of a difference, relative to that of the reference."""
     return float(np.sqrt(np.mean(difference**2) / np.mean(reference**2)))
 
 
@@ -220,7 +221,7 @@ def _margin(experiment: Memorization) -> dict:
         "measured": flips,
         "predicted": predicted,
         "errors": np.array([abs(flips - predicted) / standard_error]),
-        "note": f"error in standard errors of {FLIP_DRAWS} draws; z={experiment.z:.2f} at the run's σ",
+        "note": f"error in standard errors of {FLIP_DRAWS} draws; here z={experiment.z:.2f}",
     }
 
 
@@ -259,8 +260,8 @@ def residual_evidence(z: np.ndarray, flips: np.ndarray, residual: np.ndarray) ->
         "measured": kappa,
         "predicted": 1.0,
         "errors": np.array([abs(kappa - 1)]),
-        "note": f"κ of ‖∇L‖ = C z^b F^κ, F = Σ exp(−z_ij²/2) over gates; σ varied, z from {z[0]:.2f} "
-        f"to {z[-1]:.2f}",
+        "note": f"κ of ‖∇L‖ = C z^b F^κ, F = Σ exp(−z_ij²/2) over gates; z from {z[0]:.2f} to "
+        f"{z[-1]:.2f} by σ",
     }
 
 
@@ -415,7 +416,7 @@ def _empirical_on_data(experiment: Memorization) -> dict:
         "predicted": predicted,
         "errors": np.abs(distances - predicted),
         "seeds": experiment.nets.seeds,
-        "note": "rms distance to f_emp, relative; the prediction is shrinkage by λ and passed noise",
+        "note": "rms distance to f_emp, relative; predicted: shrinkage by λ, passed noise",
     }
 
 
@@ -666,3 +667,37 @@ CLAIMS = (
         uses_nets=True,
     ),
 )
+
+
+def results(experiment: Memorization) -> dict[str, np.ndarray]:
+    """Arrays behind the figures."""
+    arrays = {
+        "x": experiment.x,
+        "unseen": experiment.unseen,
+        "sigma": np.array(experiment.sigma),
+        "lam": np.array(experiment.lam),
+    }
+    if experiment.image_shape is not None:
+        arrays |= {"image_shape": np.array(experiment.image_shape), "offset": experiment.offset}
+    if experiment.prediction is not None and experiment.z > 0:
+        arrays["residual"] = np.stack(residual_curve(experiment))
+    if experiment.nets is not None:
+        arrays |= {"w1": experiment.nets.w1, "w2": experiment.nets.w2}
+        if experiment.nets.live is not None:
+            arrays |= {"live": experiment.nets.live, "steps": experiment.nets.steps}
+    return arrays
+
+
+def settings(experiment: Memorization) -> dict:
+    """What was checked, for the report."""
+    n, d = experiment.x.shape
+    return {
+        "n": n,
+        "d": d,
+        "p": experiment.width,
+        "sigma": experiment.sigma,
+        "lam": experiment.lam,
+        "z": float(experiment.z),
+        "seeds": 0 if experiment.nets is None else len(experiment.nets.seeds),
+        "data": experiment.note,
+    }
