@@ -5,7 +5,7 @@ to the experiment (perturbed weights, wrong σ, a misprinted formula) on which t
 `fails`: a claim that cannot fail says nothing.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -104,9 +104,33 @@ def confidence_interval(values: np.ndarray) -> tuple[float, float] | None:
     return float(result.confidence_interval.low), float(result.confidence_interval.high)
 
 
+def unmet(assumptions: dict[str, Assumption]) -> dict[str, Assumption]:
+    """The assumptions that are not met."""
+    return {name: assumption for name, assumption in assumptions.items() if not assumption.met}
+
+
+def measure_or_vacuous(
+    experiment: Any,
+    assumptions: dict[str, Assumption],
+    measure: Callable[[Any], dict],
+    tolerance: float,
+    extra: Sequence[Callable[[Any], dict[str, Assumption]]] = (),
+) -> Evidence:
+    """Evidence from ``measure``, or empty evidence where an assumption is not met.
+
+    ``extra`` assumptions may need nets, which are there only when the others are met.
+    """
+    for assume in extra:
+        if not unmet(assumptions):
+            assumptions = assumptions | assume(experiment)
+    if unmet(assumptions):
+        return Evidence(np.nan, np.nan, np.array([np.nan]), tolerance, assumptions)
+    return Evidence(tolerance=tolerance, assumptions=assumptions, **measure(experiment))
+
+
 def judge(evidence: Evidence) -> Verdict:
     """Vacuous when an assumption is not met; otherwise by the error, or by its 95% interval."""
-    if not all(assumption.met for assumption in evidence.assumptions.values()):
+    if unmet(evidence.assumptions):
         return Verdict.VACUOUS
     if not np.isfinite(evidence.error):
         return Verdict.FAILS

@@ -19,7 +19,7 @@ class RunConfig:
       n: training samples; p: units; sigma: noise level; lam: weight decay λ.
       seeds: number of random starts.
       trainer: 'sgd' (Adam with sampled noise) or 'exact' (solver on the exact loss).
-      quick: fewer seeds and steps.
+      quick: at most QUICK_SEEDS random starts.
       center: subtract the mean of image and file data.
       size, gray, limit: how a folder of images is read, and how many samples are looked at.
       weights: path of weights trained elsewhere, checked instead of training.

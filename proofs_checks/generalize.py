@@ -32,6 +32,8 @@ from proofs_checks.claims import (
     Mutant,
     flip_weight,
     log_log_slope,
+    measure_or_vacuous,
+    unmet,
 )
 from proofs_checks.config import RunConfig
 from proofs_checks.memorize import (
@@ -56,7 +58,7 @@ N_CLUSTERS, DIMENSION, RANK, BETA, ALPHA = 3, 32, 3, -0.5, 0.2
 DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 300, 12, 0.05
 TIGHT_ALPHA, TIGHT_SIGMA = 0.04, 0.02  # data on which the closed forms are exact
 DECAY_FRACTION = 0.1  # default nλ, relative to the smallest eigenvalue a block keeps
-STEPS, QUICK_STEPS, LEARNING_RATE, INIT_SCALE = 4000, 2000, 2e-2, 0.1
+STEPS, LEARNING_RATE, INIT_SCALE = 4000, 2e-2, 0.1
 FRESH = 3000  # fresh samples for test losses
 MANY = 20_000  # samples that stand for infinitely many
 RATE_SIZES = (800, 1600, 3200, 6400, 12_800, 25_600)
@@ -197,13 +199,13 @@ def build(
     blocks = Blocks(x_ND, labels_N, widths, sigma, lam)
     tight = blocks if mixture is None else tight_blocks(widths)
     experiment = Generalization(blocks=blocks, tight=tight, mixture=mixture, note=note)
-    if not needs_nets:
+    if not needs_nets or unmet(assumptions(blocks, TRAINED_MARGIN)):
         return experiment
     train_config = TrainConfig(
         width=p,
         sigma=sigma,
         lam=lam,
-        steps=QUICK_STEPS if config.quick else STEPS,
+        steps=STEPS,
         learning_rate=LEARNING_RATE,
         init_scale=INIT_SCALE,
     )
@@ -287,11 +289,7 @@ def vacuous_or(
 
     def check(experiment) -> Evidence:
         required = assumptions(getattr(experiment, which), margin)
-        for assumption in extra:
-            required |= assumption(experiment)
-        if not all(assumption.met for assumption in required.values()):
-            return Evidence(np.nan, np.nan, np.array([np.nan]), tolerance, required)
-        return Evidence(tolerance=tolerance, assumptions=required, **measure(experiment))
+        return measure_or_vacuous(experiment, required, measure, tolerance, extra)
 
     return check
 
@@ -378,6 +376,11 @@ def gate_share(experiment) -> str:
     return f"{follows.sum()} of {len(follows)} nets have no unit active on two clusters"
 
 
+def kept_comparisons(experiment) -> list[Comparison]:
+    """Comparisons of the nets that keep each unit to one cluster."""
+    return [c for c in experiment.comparisons if c.entangled == 0]
+
+
 def seeds_that_follow(experiment) -> tuple[int, ...]:
     """Seeds of the nets that keep each unit to one cluster."""
     seeds = experiment.nets.seeds
@@ -385,7 +388,7 @@ def seeds_that_follow(experiment) -> tuple[int, ...]:
 
 
 def _trained_blocks(experiment: Generalization) -> dict:
-    kept = [c for c, ok in zip(experiment.comparisons, experiment.follows_gates, strict=True) if ok]
+    kept = kept_comparisons(experiment)
     errors = np.array([float(np.max(c.operator_errors)) for c in kept])
     return {
         "measured": float(np.mean(errors)),
@@ -397,7 +400,7 @@ def _trained_blocks(experiment: Generalization) -> dict:
 
 
 def _trained_loss(experiment: Generalization) -> dict:
-    kept = [c for c, ok in zip(experiment.comparisons, experiment.follows_gates, strict=True) if ok]
+    kept = kept_comparisons(experiment)
     return {
         "measured": float(np.mean([c.loss for c in kept])),
         "predicted": float(np.mean([c.predicted_loss for c in kept])),

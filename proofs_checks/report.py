@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proofs_checks.claims import Claim, Evidence, Verdict, confidence_interval, judge
+from proofs_checks.claims import Claim, Evidence, Verdict, confidence_interval, judge, unmet
 from proofs_checks.config import RunConfig
 
 SCHEMA = 1
@@ -130,9 +130,9 @@ def print_table(results: list[Result], verbose: bool, console: Console | None = 
             result.claim.id,
             _number(evidence.measured),
             _number(evidence.predicted),
-            _number(evidence.error),
+            _number(evidence.error, digits=2),
             "" if interval is None else f"{interval[0]:.1e}…{interval[1]:.1e}",
-            _number(evidence.tolerance),
+            _number(evidence.tolerance, digits=2),
         )
     console.print(table)
     if any(_mark(result) == " *" for result in results):
@@ -154,12 +154,12 @@ def _mark(result: Result) -> str:
 
 def _unmet_assumptions(results: list[Result]) -> list[str]:
     """Each assumption that made a claim vacuous, once, with its measured value."""
-    lines = {}
+    lines: dict[str, str] = {}
     for result in results:
-        for name, assumption in result.evidence.assumptions.items():
-            if not assumption.met:
-                lines[f"{name} = {assumption.value:.4g}, required {assumption.required}"] = None
-    return list(lines)
+        for name, assumption in unmet(result.evidence.assumptions).items():
+            text = f"{name} = {assumption.value:.4g}, required {assumption.required}"
+            lines.setdefault(name, text)
+    return list(lines.values())
 
 
 def _print_details(result: Result, console: Console) -> None:
@@ -177,8 +177,8 @@ def _print_details(result: Result, console: Console) -> None:
         console.print(f"  {evidence.note}", markup=False)
 
 
-def _number(value: float) -> str:
-    return "-" if not math.isfinite(value) else f"{value:.4g}"
+def _number(value: float, digits: int = 4) -> str:
+    return "-" if not math.isfinite(value) else f"{value:.{digits}g}"
 
 
 def write_files(folder: Path, report: dict, arrays: dict[str, np.ndarray]) -> None:

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 import time
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -48,12 +48,12 @@ MODULES: dict[str, ModuleType] = {
 }
 SIMPLEX_DIMENSION = 64
 
-FLAGS = flags.FlagValues()
 
-
-def _define_flags() -> None:
+def command_line() -> flags.FlagValues:
+    """The command's options, unset."""
     config = RunConfig("all")
-    both = {"flag_values": FLAGS}
+    values = flags.FlagValues()
+    both = {"flag_values": values}
     flags.DEFINE_string("regime", "all", f"{', '.join(REGIMES)}, or all.", **both)
     flags.DEFINE_string(
         "data",
@@ -68,7 +68,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("lam", None, "Weight decay λ of objective (1).", **both)
     flags.DEFINE_integer("seeds", config.seeds, "Random starts.", **both)
     flags.DEFINE_string("trainer", config.trainer, f"One of {', '.join(TRAINERS)}.", **both)
-    flags.DEFINE_bool("quick", False, "Fewer seeds and steps.", **both)
+    flags.DEFINE_bool("quick", False, "Fewer random starts.", **both)
     flags.DEFINE_bool("center", True, "Subtract the mean of image and file data.", **both)
     flags.DEFINE_integer("size", None, "Side to which the images of a folder are resized.", **both)
     flags.DEFINE_bool("gray", True, "Read a folder of images as gray.", **both)
@@ -79,27 +79,31 @@ def _define_flags() -> None:
     flags.DEFINE_bool("list", False, "List the claims and stop.", **both)
     flags.DEFINE_bool("verbose", False, "Print statements, assumptions and notes.", **both)
     flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
-
-
-_define_flags()
+    return values
 
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
-        FLAGS.unparse_flags()
-        rest = FLAGS(argv)
+        options = command_line()
+        rest = options(argv)
         if len(rest) > 1:
             raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
-        if FLAGS.help:
+        if options.help:
             print(__doc__)
-            print(FLAGS.get_help())
+            print(options.get_help())
             return 0
-        config = RunConfig(**{name: FLAGS[name].value for name in RunConfig.__dataclass_fields__})
-        if FLAGS.list:
+        config = RunConfig(**{field.name: options[field.name].value for field in fields(RunConfig)})
+        if options.list:
             print_claims(config)
             return 0
-        return run(config, shlex.join(["python", "-m", "proofs_checks.run", *argv[1:]]))
+        return run(
+            config,
+            shlex.join(["python", "-m", "proofs_checks.run", *argv[1:]]),
+            claim_id=options.claim,
+            verbose=options.verbose,
+            out=None if options.out is None else Path(options.out),
+        )
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -205,10 +209,20 @@ class ProgressBar:
             self._bar.stop()
 
 
-def run(config: RunConfig, command: str) -> int:
-    """Check every chosen claim, print the table, write the files; returns the exit status."""
+def run(
+    config: RunConfig,
+    command: str,
+    *,
+    claim_id: str | None = None,
+    verbose: bool = False,
+    out: Path | None = None,
+) -> int:
+    """Check every chosen claim, print the tables, write the files; returns the exit status.
+
+    Files are written after each regime, so that a later one that stops loses nothing.
+    """
     start = time.monotonic()
-    claims = chosen_claims(config, FLAGS.claim)
+    claims = chosen_claims(config, claim_id)
     file = None if config.weights is None else read_weights(config.weights)
     results: list[Result] = []
     settings: dict[str, dict] = {}
@@ -230,17 +244,15 @@ def run(config: RunConfig, command: str) -> int:
             bar.close()
         results += found
         settings[regime] = module.settings(experiment)
-        print_regime(regime, settings[regime], found)
-        if FLAGS.out is not None:
+        print_regime(regime, settings[regime], found, verbose)
+        if out is not None:
             arrays |= {f"{regime}/{name}": a for name, a in module.results(experiment).items()}
             wall_s = time.monotonic() - start
-            write_files(
-                Path(FLAGS.out), as_dict(results, config, command, settings, wall_s), arrays
-            )
-    return finish(results, time.monotonic() - start)
+            write_files(out, as_dict(results, config, command, settings, wall_s), arrays)
+    return finish(results, time.monotonic() - start, out)
 
 
-def print_regime(regime: str, settings: dict, found: list[Result]) -> None:
+def print_regime(regime: str, settings: dict, found: list[Result], verbose: bool) -> None:
     """The table of one regime under a line that says what was checked."""
     console = Console(width=CONSOLE_WIDTH, highlight=False)
     console.print()
@@ -249,10 +261,10 @@ def print_regime(regime: str, settings: dict, found: list[Result]) -> None:
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items()
     )
     console.print(text, markup=False)
-    print_table(found, FLAGS.verbose, console)
+    print_table(found, verbose, console)
 
 
-def finish(results: list[Result], wall_s: float) -> int:
+def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     """Print the summary, write the figures next to the report; returns the exit status."""
     unexpected = [result for result in results if not result.as_expected]
     counts = {}
@@ -262,12 +274,12 @@ def finish(results: list[Result], wall_s: float) -> int:
     print(f"\n{len(results)} claims: {summary}; {wall_s:.1f} s")
     for result in unexpected:
         print(f"unexpected: {result.claim.id} {result.verdict}, expected {result.claim.expected}")
-    if FLAGS.out is not None:
+    if out is not None:
         # The entry point, not the library, reaches up to the figures: --out promises them.
         from figures.make import draw_all
 
-        drawn = draw_all(Path(FLAGS.out), Path(FLAGS.out) / "figures")
-        print(f"{FLAGS.out}: report.json, report.html, report.tex, results.npz, {drawn} figures")
+        drawn = draw_all(out, out / "figures")
+        print(f"{out}: report.json, report.html, report.tex, results.npz, {drawn} figures")
     return 1 if unexpected else 0
 
 
