@@ -315,16 +315,27 @@ def _gain_formula(change: Callable) -> Callable[[Hybrid], Hybrid]:
     return lambda experiment: replace(experiment, predict_gain=predict_gain)
 
 
+def _units_of(experiment: Hybrid, which: Bool[np.ndarray, " K"]) -> Bool[np.ndarray, "S P"]:
+    """Units of each net that belong to the chosen clusters."""
+    b = experiment.blocks
+    return np.stack(
+        [
+            np.isin(assign_blocks(w1, w2, b.x, b.labels), np.flatnonzero(which))
+            for w1, w2 in experiment.nets.pairs
+        ]
+    )
+
+
+def _duplicates_decoded_at_random(experiment: Hybrid) -> Hybrid:
+    """Decoder columns of the duplicates' units turned at random; the gates stay."""
+    chosen = _units_of(experiment, experiment.duplicated)[:, None, :]
+    w2 = np.where(chosen, untrained(experiment.nets).w2, experiment.nets.w2)
+    return replace(experiment, nets=replace(experiment.nets, w2=w2))
+
+
 def _scaled(which: Callable[[Hybrid], np.ndarray]) -> Callable[[Hybrid], Hybrid]:
     def apply(experiment: Hybrid) -> Hybrid:
-        b = experiment.blocks
-        clusters = np.flatnonzero(which(experiment))
-        chosen = np.stack(
-            [
-                np.isin(assign_blocks(w1, w2, b.x, b.labels), clusters)
-                for w1, w2 in experiment.nets.pairs
-            ]
-        )
+        chosen = _units_of(experiment, which(experiment))
         return replace(experiment, nets=with_scaled_columns(experiment.nets, chosen, 1.1, 1.1))
 
     return apply
@@ -365,7 +376,7 @@ CLAIMS = (
         vacuous_or(
             TRAINED_MARGIN, "blocks", _duplicates_stored, 0.01, _has_both, some_follow_gates
         ),
-        (UNTRAINED,),
+        (Mutant("decoded at random", _duplicates_decoded_at_random),),
         uses_nets=True,
     ),
     Claim(

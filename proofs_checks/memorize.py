@@ -355,8 +355,8 @@ def _live_units(experiment: Memorization) -> dict:
         "predicted": float(len(experiment.x)),
         "errors": rise / experiment.width,
         "seeds": experiment.nets.seeds,
-        "note": f"live units at step {steps[-1]} of {experiment.width}, {np.mean(live[:, 0]):.1f} at step "
-        f"{steps[0]}; {speed}; predicted: the sparse minimum; error: share that came back",
+        "note": f"live units at step {steps[-1]}, of {experiment.width}; {np.mean(live[:, 0]):.1f} "
+        f"at step {steps[0]}; {speed}; predicted: the sparse minimum; error: share that came back",
     }
 
 
@@ -681,7 +681,9 @@ def results(experiment: Memorization) -> dict[str, np.ndarray]:
         "lam": np.array(experiment.lam),
     }
     if experiment.image_shape is not None:
-        arrays |= {"image_shape": np.array(experiment.image_shape), "offset": experiment.offset}
+        arrays["image_shape"] = np.array(experiment.image_shape)
+    if experiment.offset is not None:
+        arrays["offset"] = experiment.offset
     if experiment.prediction is not None and experiment.z > 0:
         arrays["residual"] = np.stack(residual_curve(experiment))
     if experiment.nets is not None:

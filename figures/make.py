@@ -1,0 +1,145 @@
+"""Draw figures: ``python -m figures.make --figure=ID|--all --out=DIR [--from=RUN_DIR]``.
+
+Without --from, the regimes that the figures need are run first, into OUT/run. Exit status 0 when
+the figures are drawn, 2 on bad input.
+"""
+
+import importlib
+import os
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import jax
+import matplotlib as mpl
+from absl import flags
+
+import figures
+from dae_theory.errors import InputError
+from figures.results import RunResults, load
+from figures.style import RC, save
+
+FLAGS = flags.FlagValues()
+
+
+def _define_flags() -> None:
+    both = {"flag_values": FLAGS}
+    flags.DEFINE_string("figure", None, "Draw this figure only.", **both)
+    flags.DEFINE_bool("all", False, "Draw every figure; leave out those without data.", **both)
+    flags.DEFINE_bool("list", False, "List the figures and stop.", **both)
+    flags.DEFINE_string("out", None, "Folder for the figures, PDF and PNG.", **both)
+    flags.DEFINE_string("from", None, "Folder of an earlier run of proofs_checks.", **both)
+    flags.DEFINE_bool("quick", False, "Without --from: run with fewer seeds and steps.", **both)
+    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+
+
+_define_flags()
+
+
+def known_figures() -> dict[str, ModuleType]:
+    """Every module figures/fig_*.py by its ID."""
+    names = sorted(info.name for info in pkgutil.iter_modules(figures.__path__))
+    modules = [
+        importlib.import_module(f"figures.{name}") for name in names if name.startswith("fig_")
+    ]
+    return {module.ID: module for module in modules}
+
+
+def draw_one(module: ModuleType, results: RunResults, out_dir: Path) -> list[Path]:
+    """Draw and save one figure; returns the files. InputError when the run lacks its data."""
+    results.require(module.ID, module.REGIMES, module.NEEDS)
+    with mpl.rc_context(RC):
+        return save(module.draw(results), out_dir, module.ID)
+
+
+def draw_all(run_dir: Path, out_dir: Path) -> int:
+    """Draw every figure whose data a run produced; returns how many."""
+    results = load(run_dir)
+    drawn = 0
+    for module in known_figures().values():
+        try:
+            draw_one(module, results, out_dir)
+        except InputError:
+            continue
+        drawn += 1
+    return drawn
+
+
+def run_regimes(regimes: set[str], run_dir: Path, quick: bool) -> None:
+    """Run the checks of these regimes; InputError when the run could not start."""
+    regime = next(iter(regimes)) if len(regimes) == 1 else "all"
+    command = [sys.executable, "-m", "proofs_checks.run", f"--regime={regime}", f"--out={run_dir}"]
+    status = subprocess.run([*command, "--quick"] if quick else command, check=False).returncode
+    if status not in (0, 1):
+        raise InputError(f"the run of regime {regime} ended with exit status {status}")
+    if status == 1:
+        print("some verdicts of the run were not as expected; drawing its results all the same")
+
+
+def chosen_figures(figure_id: str | None, everything: bool) -> list[ModuleType]:
+    """The modules that --figure or --all stand for."""
+    known = known_figures()
+    if everything == (figure_id is not None):
+        raise InputError(f"choose either --all or --figure, one of {', '.join(known)}")
+    if everything:
+        return list(known.values())
+    if figure_id not in known:
+        raise InputError(f"figure: unknown figure {figure_id!r}; known are {', '.join(known)}")
+    return [known[figure_id]]
+
+
+def make(modules: list[ModuleType], run_dir: Path, out_dir: Path, skip_missing: bool) -> None:
+    """Draw these figures from a run and print each file."""
+    results = load(run_dir)
+    for module in modules:
+        try:
+            files = draw_one(module, results, out_dir)
+        except InputError as error:
+            if not skip_missing:
+                raise
+            print(f"left out: {error}")
+            continue
+        for path in files:
+            print(path)
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        FLAGS.unparse_flags()
+        rest = FLAGS(argv)
+        if len(rest) > 1:
+            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
+        if FLAGS.help:
+            print(__doc__)
+            print(FLAGS.get_help())
+            return 0
+        if FLAGS.list:
+            for figure_id, module in known_figures().items():
+                print(f"{figure_id:16} {module.__doc__.splitlines()[0]}")
+            return 0
+        modules = chosen_figures(FLAGS.figure, FLAGS.all)
+        if FLAGS.out is None:
+            raise InputError("out: say where the figures go, --out=DIR")
+        out_dir = Path(FLAGS.out)
+        source = FLAGS["from"].value
+        if source is None:
+            run_dir = out_dir / "run"
+            needed = {regime for module in modules for regime in module.REGIMES}
+            run_regimes(needed, run_dir, FLAGS.quick)
+        else:
+            run_dir = Path(source)
+        make(modules, run_dir, out_dir, skip_missing=FLAGS.all)
+    except (InputError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_enable_x64", True)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    sys.exit(main(sys.argv))

@@ -1,0 +1,65 @@
+"""How the figures look, and how they are saved: for print, colour-blind safe, byte for byte."""
+
+from pathlib import Path
+from types import MappingProxyType
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # widths in inches
+DPI = 200
+
+# Okabe and Ito's palette: told apart by all common kinds of colour vision, and by lightness.
+MEMORIZING = "#D55E00"  # vermillion: memorizing nets, samples stored one by one
+GENERALIZING = "#0072B2"  # blue: generalizing nets
+DUPLICATES = "#CC79A7"  # purple: duplicated samples within a hybrid net
+THEORY = "#000000"  # black: what a formula says
+NEUTRAL = "#8C8C8C"  # gray: everything else
+
+RC = MappingProxyType(
+    {
+        "font.family": "DejaVu Sans",  # comes with matplotlib
+        "font.size": 8,
+        "mathtext.fontset": "dejavusans",
+        "axes.titlesize": 8,
+        "axes.labelsize": 8,
+        "xtick.labelsize": 7,
+        "ytick.labelsize": 7,
+        "legend.fontsize": 7,
+        "legend.frameon": False,
+        "legend.handlelength": 1.5,
+        "axes.linewidth": 0.6,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "xtick.major.width": 0.6,
+        "ytick.major.width": 0.6,
+        "xtick.minor.width": 0.4,
+        "ytick.minor.width": 0.4,
+        "lines.linewidth": 1.0,
+        "lines.markersize": 4,
+        "pdf.fonttype": 42,  # fonts that journals accept
+        "savefig.dpi": DPI,
+    }
+)
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of this size in inches; it needs no display and no pyplot."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panel_title(axes: Axes, letter: str, text: str) -> None:
+    """A title at the left edge that starts with the panel's letter."""
+    axes.set_title(f"({letter}) {text}", loc="left")
+
+
+def save(figure: Figure, out_dir: Path, name: str) -> list[Path]:
+    """Write ``name``.pdf and ``name``.png; the same figure gives the same bytes."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    pdf, png = out_dir / f"{name}.pdf", out_dir / f"{name}.png"
+    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    figure.savefig(png, dpi=DPI, metadata={"Software": None})
+    return [pdf, png]
