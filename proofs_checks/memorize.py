@@ -45,7 +45,7 @@ DECAY_FRACTION = 0.02  # default nλ, relative to the smallest ‖x‖²
 STEPS, LEARNING_RATE = 4000, 3e-3
 EXACT_MARGIN = 6.0  # gate margin from which the closed forms are exact to 1e-8
 TRAINED_MARGIN = 2.0  # gate margin from which 1% accuracy can be expected of them
-RESIDUAL_MARGINS = np.linspace(3.0, 5.25, 10)
+RESIDUAL_MARGINS = np.linspace(4.0, 6.25, 10)  # below, powers of 1/z still count
 FLIP_DRAWS = 20_000
 DRAWS = 64  # noise draws per sample in Monte Carlo averages
 

@@ -60,8 +60,9 @@ def test_padding_and_masks_are_harmless():
 
 def test_minibatches_never_draw_padding():
     # Of a data set with one sample every minibatch is that sample, padded or not.
-    config = variant(gradient="exact", dtype="float64", batch_size=3)
-    whole = variant(gradient="exact", dtype="float64")
+    # The noise, drawn in other shapes, is made negligible.
+    config = variant(sigma=1e-13, dtype="float64", batch_size=3)
+    whole = variant(sigma=1e-13, dtype="float64")
     key = jax.random.key(4)
     padded = train_many(key[None], [X[:1], X], config)
     alone = train(key, X[:1], whole)
