@@ -205,7 +205,8 @@ def _range_angle(
         return 0.0
     q_DP, r_PP = np.linalg.qr(w2_DP)
     left_PP, singular, _ = np.linalg.svd(r_PP @ w1_DP.T, full_matrices=False)
-    if len(singular) < rank or singular[rank - 1] <= 0:
+    # A direction that is missing but for rounding has no angle of its own.
+    if len(singular) < rank or singular[rank - 1] <= 1e-12 * singular[0]:
         return float(np.pi / 2)
     cosines = np.linalg.svd((q_DP @ left_PP[:, :rank]).T @ u_DR, compute_uv=False)
     return float(np.arccos(np.clip(cosines.min(), -1.0, 1.0)))

@@ -19,7 +19,8 @@ from jax.scipy.stats.norm import pdf
 from jaxtyping import Array, Float
 
 _NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(14)
-_NODES, _NODE_WEIGHTS = (_NODES + 1) / 2, _NODE_WEIGHTS / 2
+# As Python floats: NumPy scalars would turn float32 arrays into float64 ones.
+_NODES, _NODE_WEIGHTS = ((_NODES + 1) / 2).tolist(), (_NODE_WEIGHTS / 2).tolist()
 _T_MAX = 1e15  # stands for infinity, and its square is finite in float32
 
 
@@ -53,11 +54,17 @@ def _owens_t(h: Array, b: Array) -> Array:
     return _sign(h) * _sign(b) * jnp.where(steep, complement, core)
 
 
-def _conditional(h: Array, k: Array, rho: Array, q: Array) -> Array:
-    """(h - rho k) / q without cancellation at rho = +-1; 0 at q = 0 where h = sign(rho) k."""
+def _conditional(h: Array, k: Array, rho: Array, q: Array) -> tuple[Array, Array]:
+    """(h − rho k)/q and (k − rho h)/q, without cancellation at rho = ±1.
+
+    Near collinear units both are huge or undefined, but their sum is not: both must come from
+    one gap, so that what rounding adds to one it takes from the other.
+    """
     sign = _sign(rho)
     gap = (h - sign * k) / jnp.maximum(q, jnp.finfo(q.dtype).tiny)
-    return jnp.clip(gap + sign * k * q / (1 + jnp.abs(rho)), -_T_MAX, _T_MAX)
+    bend = q / (1 + jnp.abs(rho))
+    t_h, t_k = gap + sign * k * bend, -sign * gap + sign * h * bend
+    return jnp.clip(t_h, -_T_MAX, _T_MAX), jnp.clip(t_k, -_T_MAX, _T_MAX)
 
 
 def _off_origin(h: Array, k: Array) -> tuple[Array, Array]:
@@ -70,7 +77,7 @@ def _off_origin(h: Array, k: Array) -> tuple[Array, Array]:
 def _both_active(h: Array, k: Array, rho: Array, q: Array) -> Array:
     """Bivariate normal distribution function by Owen's T."""
     h, k = _off_origin(h, k)
-    t_h, t_k = _conditional(h, k, rho, q), _conditional(k, h, rho, q)
+    t_h, t_k = _conditional(h, k, rho, q)
     owens = _owens_t(h, t_k) + _owens_t(k, t_h)
     opposite = jnp.where(_sign(h) != _sign(k), 0.5, 0.0)
     return jnp.clip(0.5 * (cdf(h) + cdf(k)) - owens - opposite, 0.0, 1.0)
@@ -92,7 +99,7 @@ class PairMoments(NamedTuple):
 @jax.custom_jvp
 def pair_moments(h: Array, k: Array, rho: Array, q: Array) -> PairMoments:
     """Moments of pairs of units, elementwise over broadcastable arrays."""
-    t_h, t_k = _conditional(h, k, rho, q), _conditional(k, h, rho, q)
+    t_h, t_k = _conditional(h, k, rho, q)
     both = _both_active(h, k, rho, q)
     gate_relu = k * both + pdf(k) * cdf(t_h) + rho * pdf(h) * cdf(t_k)
     relu_gate = h * both + pdf(h) * cdf(t_k) + rho * pdf(k) * cdf(t_h)
@@ -105,7 +112,7 @@ def _pair_moments_jvp(primals, tangents):
     h, k, rho, q = primals
     dh, dk, drho, _ = tangents
     moments = pair_moments(h, k, rho, q)
-    t_h, t_k = _conditional(h, k, rho, q), _conditional(k, h, rho, q)
+    t_h, t_k = _conditional(h, k, rho, q)
     edge_h, edge_k = pdf(h) * cdf(t_k), pdf(k) * cdf(t_h)
     # drho vanishes linearly in q, so its density term has the limit 0 at q = 0.
     corner = jnp.where(q > 0, pdf(h) * pdf(t_k) / jnp.where(q > 0, q, 1.0), 0.0)
@@ -128,6 +135,18 @@ def relu_mean(z: Float[Array, "..."]) -> Float[Array, "..."]:
 def relu_square(z: Float[Array, "..."]) -> Float[Array, "..."]:
     """E[(z + g)_+^2] = (1 + z^2) Phi(z) + z phi(z), equation (9)."""
     return (1 + z**2) * cdf(z) + z * pdf(z)
+
+
+def standard_margins(
+    x_ND: Float[Array, "N D"], u_DP: Float[Array, "D P"], sigma: float
+) -> Float[Array, "N P"]:
+    """z = u_jᵀx_i/σ for unit columns u.
+
+    The barrier makes every use read the same rounded numbers. Without it the compiler may fuse
+    the division into each use with its own rounding, and the difference of z of two collinear
+    units, which is divided by the sine of their angle, would be noise.
+    """
+    return jax.lax.optimization_barrier(x_ND @ u_DP / sigma)
 
 
 def unit_columns(w_DP: Float[Array, "D P"]) -> tuple[Float[Array, "D P"], Float[Array, " P"]]:

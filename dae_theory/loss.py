@@ -19,6 +19,7 @@ from dae_theory.gaussian_moments import (
     pair_moments,
     relu_mean,
     relu_square,
+    standard_margins,
     unit_columns,
 )
 from dae_theory.model import denoise
@@ -67,7 +68,7 @@ def representation_moments(
     weight_N = _weights_or_uniform(sample_weight, x_ND)
     u_DP, norm_P = unit_columns(w1_DP)
     scale_P = sigma * norm_P
-    z_NP = x_ND @ u_DP / sigma
+    z_NP = standard_margins(x_ND, u_DP, sigma)
     rho_PP, q_PP = pair_correlations(u_DP)
     pairs = pair_moments(z_NP[:, :, None], z_NP[:, None, :], rho_PP, q_PP)
     second_PP = jnp.sum(weight_N[:, None, None] * pairs.relu_relu, axis=0)
@@ -144,7 +145,7 @@ def mehler_loss(
     def add_chunk(carry, batch):
         series_PP, tail_P, square_P, cross = carry
         x_ND, weight_N = batch
-        z_NP = x_ND @ u_DP / sigma
+        z_NP = standard_margins(x_ND, u_DP, sigma)
         chunk_series, chunk_tail = _mehler_series(z_NP, weight_N, rho_PP, terms)
         square = weight_N @ relu_square(z_NP)
         mean_NP = scale_P * relu_mean(z_NP)
@@ -214,7 +215,7 @@ def _exact_pair_moments(x_CND, weight_CN, u_DP, rho_PP, q_PP, sigma, rows, colum
     @jax.checkpoint
     def add_chunk(total_M, batch):
         x_ND, weight_N = batch
-        z_NP = x_ND @ u_DP / sigma
+        z_NP = standard_margins(x_ND, u_DP, sigma)
         pairs = pair_moments(
             z_NP[:, rows], z_NP[:, columns], rho_PP[rows, columns], q_PP[rows, columns]
         )
