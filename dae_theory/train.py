@@ -37,7 +37,7 @@ class TrainConfig:
       width: number of units P.
       sigma: noise level σ, in data units.
       lam: weight decay λ of objective (1), without ½. 'adamw' instead applies it decoupled
-        from the gradient, as weight decay 2λ, and so stops at a different point.
+        from the gradient, as weight decay 2λ (4λ tied), and so stops at a different point.
       steps: optimizer steps.
       optimizer: 'adam', 'adamw', 'rmsprop' or 'sgd' (plain).
       learning_rate: at the start.
@@ -117,7 +117,8 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
     elif config.schedule == "cosine":
         rate = optax.cosine_decay_schedule(rate, config.steps)
     if config.optimizer == "adamw":
-        return optax.adamw(rate, weight_decay=2 * config.lam)
+        # The gradient of λ (‖W1‖² + ‖W2‖²); a tied matrix counts twice.
+        return optax.adamw(rate, weight_decay=(4 if config.tied else 2) * config.lam)
     return {"adam": optax.adam, "rmsprop": optax.rmsprop, "sgd": optax.sgd}[config.optimizer](rate)
 
 

@@ -29,8 +29,8 @@ from figures.style import (
     new_figure,
     panel_title,
 )
+from proofs_checks.blocks import Blocks, compare_at_measured_widths
 from proofs_checks.claims import confidence_interval
-from proofs_checks.generalize import Blocks, compare_at_measured_widths
 from proofs_checks.nets import Nets
 
 ID = "gains"

@@ -15,14 +15,7 @@ from dae_theory.model import encode
 from dae_theory.representation import merge_groups, spikiness
 from dae_theory.theory import Prediction, predict_blocks, predict_hybrid_gain
 from dae_theory.train import TrainConfig
-from proofs_checks.claims import Assumption, Claim, Mutant, unmet
-from proofs_checks.config import RunConfig
-from proofs_checks.generalize import (
-    INIT_SCALE,
-    LEARNING_RATE,
-    STEPS,
-    TIGHT_ALPHA,
-    TIGHT_SIGMA,
+from proofs_checks.blocks import (
     Blocks,
     assumptions,
     block_arrays,
@@ -40,7 +33,15 @@ from proofs_checks.generalize import (
     stationarity_evidence,
     vacuous_or,
 )
-from proofs_checks.memorize import EXACT_MARGIN, TRAINED_MARGIN, noised
+from proofs_checks.claims import Assumption, Claim, Mutant, unmet
+from proofs_checks.config import RunConfig
+from proofs_checks.generalize import (
+    INIT_SCALE,
+    LEARNING_RATE,
+    STEPS,
+    TIGHT_ALPHA,
+    TIGHT_SIGMA,
+)
 from proofs_checks.nets import (
     Nets,
     Progress,
@@ -48,6 +49,11 @@ from proofs_checks.nets import (
     make_nets,
     untrained,
     with_scaled_columns,
+)
+from proofs_checks.probes import (
+    EXACT_MARGIN,
+    TRAINED_MARGIN,
+    noised,
 )
 
 N_DUPLICATED, N_SPREAD, DIMENSION, RANK, ALPHA = 2, 2, 32, 3, 0.2

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from dae_theory.data import centred, faces, simplex
+from dae_theory.theory import predict_memorization
 from proofs_checks import generalize, hybrid, memorize
 from proofs_checks.claims import (
     Assumption,
@@ -79,7 +80,7 @@ def test_positively_correlated_data_are_vacuous(regime, experiments):
     rng = np.random.default_rng(0)
     x = 1 + 0.1 * rng.standard_normal((30, 12))
     if regime == "memorize":
-        prediction = memorize.predict_memorization(x[:5], 0.05, 1e-3, 100)
+        prediction = predict_memorization(x[:5], 0.05, 1e-3, 100)
         experiment = replace(experiments[regime], x=x[:5], prediction=prediction)
     else:
         labels = np.arange(30) % len(experiments[regime].blocks.widths)

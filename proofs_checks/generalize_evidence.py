@@ -1,0 +1,400 @@
+"""Measurements behind the generalization claims: Theorem 3.1 and Corollary 3.3."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import jax
+import numpy as np
+from jaxtyping import Float
+
+from dae_theory.compare import Comparison
+from dae_theory.data import Mixture
+from dae_theory.denoisers import empirical_denoiser, mixture_denoiser
+from dae_theory.loss import exact_loss
+from dae_theory.model import denoise
+from dae_theory.theory import (
+    Prediction,
+    linear_test_loss,
+    predict_blocks,
+    predict_generalization,
+)
+from proofs_checks.blocks import (
+    Blocks,
+    at_margin,
+    compare_at_measured_widths,
+    gate_share,
+    kept_comparisons,
+    predict_on,
+    relative_gradient,
+    seeds_that_follow,
+)
+from proofs_checks.claims import (
+    Assumption,
+    flip_weight,
+    log_log_slope,
+)
+from proofs_checks.nets import (
+    Nets,
+)
+from proofs_checks.probes import (
+    RESIDUAL_MARGINS,
+    merged_statistics,
+    noised,
+    relative_rms,
+    residual_evidence,
+)
+
+FRESH = 3000  # fresh samples for test losses
+MANY = 20_000  # samples that stand for infinitely many
+RATE_SIZES = (800, 1600, 3200, 6400, 12_800, 25_600)
+RATE_SEEDS = tuple(range(8))
+
+
+def _spectra(mixture: Mixture):
+    """Prior and falling eigenvalues of S_k = μ_kμ_kᵀ + Σ_k for each cluster."""
+    for mean, cov, prior in zip(mixture.means, mixture.covs, mixture.priors, strict=True):
+        values = np.linalg.eigvalsh(np.outer(mean, mean) + cov)[::-1]
+        yield prior, np.clip(values, 0, None)
+
+
+def limit_test_loss(mixture: Mixture, widths, sigma: float) -> float:
+    """Equation (7): Σ_k ρ_k [Σ_{j≤p_k} e σ²/(e+σ²) + Σ_{j>p_k} e], e eigenvalues of S_k."""
+    return float(
+        sum(
+            prior * (np.sum(e[:width] * sigma**2 / (e[:width] + sigma**2)) + e[width:].sum())
+            for (prior, e), width in zip(_spectra(mixture), widths, strict=True)
+        )
+    )
+
+
+def printed_test_loss(mixture: Mixture, widths, sigma: float) -> float:
+    """The paper's first term as printed, e σ⁴/(e+σ²)²: the bias part alone (THEORY.md §5)."""
+    return float(
+        sum(
+            prior * (np.sum(e[:width] * sigma**4 / (e[:width] + sigma**2) ** 2) + e[width:].sum())
+            for (prior, e), width in zip(_spectra(mixture), widths, strict=True)
+        )
+    )
+
+
+@dataclass(frozen=True)
+class Generalization:
+    """A generalization experiment.
+
+    ``blocks`` are the training data; ``tight`` the data for the exact statements (the same where
+    the user brought data); ``mixture`` the distribution they came from, None when it is unknown.
+    Formulas under test: ``predict`` (2)-(4), ``predict_limit`` (6), ``test_loss_limit`` (7),
+    ``linear_loss`` the test loss of a linear map. Nets: ``nets`` on all samples, ``halves`` on
+    two disjoint halves, ``memorizing`` on ``exemplars``, one sample per cluster, with the same
+    optimizer, σ, λ and width.
+    """
+
+    blocks: Blocks
+    tight: Blocks
+    mixture: Mixture | None
+    predict: Callable[..., Prediction] = predict_blocks
+    predict_limit: Callable[..., Prediction] = predict_generalization
+    test_loss_limit: Callable[..., float] = limit_test_loss
+    linear_loss: Callable[..., float] = linear_test_loss
+    nets: Nets | None = None
+    halves: tuple[Nets, Nets] | None = None
+    memorizing: Nets | None = None
+    exemplars: Float[np.ndarray, "K D"] | None = None
+    note: str = ""
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """(2)-(4) on the training data, at the configured widths."""
+        return predict_on(self.blocks, self.predict)
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """Each net beside (2) at the width that its blocks turned out to have."""
+        return compare_at_measured_widths(self.nets, self.blocks, self.predict)
+
+    @cached_property
+    def follows_gates(self) -> np.ndarray:
+        """(S,) nets all of whose live units are active on one cluster only."""
+        return np.array([c.entangled == 0 for c in self.comparisons])
+
+
+def known_mixture(experiment: Generalization) -> dict[str, Assumption]:
+    """The distribution of the data is known."""
+    known = experiment.mixture is not None
+    return {"distribution": Assumption(float(known), "known", known)}
+
+
+def with_controls(experiment: Generalization) -> dict[str, Assumption]:
+    """Control nets were trained, too."""
+    present = experiment.memorizing is not None
+    return {"control nets": Assumption(float(present), "trained", present)}
+
+
+def residual_curve(experiment: Generalization) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Gate margins z, flip weights F and relative gradient norms of (4), tight data, σ varied."""
+    points = []
+    for z in RESIDUAL_MARGINS:
+        b = at_margin(experiment.tight, z)
+        p = predict_on(b, experiment.predict)
+        flips = flip_weight(p.w1, b.x, b.sigma)
+        points.append((predict_on(b).margin, flips, relative_gradient(p, b)))
+    return tuple(np.array(points).T)
+
+
+def measure_residual_decay(experiment: Generalization) -> dict:
+    """Exponent of what (5) misses of stationarity."""
+    return residual_evidence(*residual_curve(experiment))
+
+
+def measure_trained_blocks(experiment: Generalization) -> dict:
+    """Worst relative error of a block operator at its own width."""
+    kept = kept_comparisons(experiment)
+    errors = np.array([float(np.max(c.operator_errors)) for c in kept])
+    return {
+        "measured": float(np.mean(errors)),
+        "predicted": 0.0,
+        "errors": errors,
+        "seeds": seeds_that_follow(experiment),
+        "note": f"worst block's relative error at its own width; {gate_share(experiment)}",
+    }
+
+
+def measure_trained_loss(experiment: Generalization) -> dict:
+    """Relative distance of the loss of trained nets to the predicted one."""
+    kept = kept_comparisons(experiment)
+    return {
+        "measured": float(np.mean([c.loss for c in kept])),
+        "predicted": float(np.mean([c.predicted_loss for c in kept])),
+        "errors": np.array([c.loss_error for c in kept]),
+        "seeds": seeds_that_follow(experiment),
+        "note": f"prediction at the measured widths; {gate_share(experiment)}",
+    }
+
+
+def measure_block_structure(experiment: Generalization) -> dict:
+    """Share of live units that are active on several clusters."""
+    entangled = np.array([c.entangled / max(c.live.sum(), 1) for c in experiment.comparisons])
+    return {
+        "measured": 1 - float(np.mean(entangled)),
+        "predicted": 1.0,
+        "errors": entangled,
+        "seeds": experiment.nets.seeds,
+        "note": f"share of live units; {gate_share(experiment)}",
+    }
+
+
+def operator_distance(a: Prediction, b: Prediction) -> float:
+    """Root-mean-square over clusters of ‖M_k − M'_k‖_F/‖M'_k‖_F."""
+    distances = [
+        np.linalg.norm(a.operator(k) - b.operator(k)) / np.linalg.norm(b.operator(k))
+        for k in range(len(b.directions))
+    ]
+    return float(np.sqrt(np.mean(np.square(distances))))
+
+
+def rate_curve(experiment: Generalization) -> tuple[np.ndarray, np.ndarray]:
+    """Sizes (T,) and distances (S, T) of the blocks of n samples (2) to the population's (6)."""
+    b, mixture = experiment.blocks, experiment.mixture
+    limit = experiment.predict_limit(
+        mixture.means, mixture.covs, mixture.priors, b.widths, b.sigma, b.lam
+    )
+    distances = np.array(
+        [
+            [
+                operator_distance(
+                    experiment.predict(*mixture.sample(1000 + seed, n), b.widths, b.sigma, b.lam),
+                    limit,
+                )
+                for n in RATE_SIZES
+            ]
+            for seed in RATE_SEEDS
+        ]
+    )
+    return np.array(RATE_SIZES), distances
+
+
+def measure_population_rate(experiment: Generalization) -> dict:
+    """Slope of the distance of (2) to (6) in n, on logarithms."""
+    sizes, distances = rate_curve(experiment)
+    slopes = np.array([log_log_slope(sizes, row) for row in distances])
+    mean_slope = log_log_slope(sizes, np.exp(np.mean(np.log(distances), axis=0)))
+    return {
+        "measured": mean_slope,
+        "predicted": -0.5,
+        "errors": np.array([abs(mean_slope + 0.5)]),
+        "seeds": RATE_SEEDS,
+        "note": f"slope over n = {sizes[0]} … {sizes[-1]}; single seeds {slopes.min():.2f} to "
+        f"{slopes.max():.2f}; distance {np.mean(distances[:, -1]):.3f} at n = {sizes[-1]}",
+    }
+
+
+def measure_trained_population(experiment: Generalization) -> dict:
+    """Trained blocks and the population's: what sampling explains of their distance."""
+    b, mixture = experiment.blocks, experiment.mixture
+    errors, measured, predicted = [], [], []
+    for (w1, w2), comparison in zip(experiment.nets.pairs, experiment.comparisons, strict=True):
+        if comparison.entangled:
+            continue
+        widths = comparison.widths.tolist()
+        limit = experiment.predict_limit(
+            mixture.means, mixture.covs, mixture.priors, widths, b.sigma, b.lam
+        )
+        trained = np.sqrt(
+            np.mean(
+                [_block_distance(w1, w2, comparison, limit, k) ** 2 for k in range(len(widths))]
+            )
+        )
+        sampling = operator_distance(predict_blocks(b.x, b.labels, widths, b.sigma, b.lam), limit)
+        measured.append(trained)
+        predicted.append(sampling)
+        errors.append(abs(trained - sampling))
+    return {
+        "measured": float(np.mean(measured)),
+        "predicted": float(np.mean(predicted)),
+        "errors": np.array(errors),
+        "seeds": seeds_that_follow(experiment),
+        "note": "relative distance of trained blocks to (6); predicted: that of (2) to (6)",
+    }
+
+
+def _block_distance(w1, w2, comparison: Comparison, limit: Prediction, k: int) -> float:
+    unit_P = comparison.blocks == k
+    m_DD = w2[:, unit_P] @ w1[:, unit_P].T
+    return np.linalg.norm(m_DD - limit.operator(k)) / np.linalg.norm(limit.operator(k))
+
+
+def fresh_samples(experiment: Generalization) -> tuple[np.ndarray, np.ndarray]:
+    """Samples and labels that no net was trained on."""
+    return experiment.mixture.sample(2000, FRESH)
+
+
+def measure_test_loss_exact(experiment: Generalization) -> dict:
+    """Test loss of the nets, noise integrated out, and of their blocks as linear maps."""
+    x_ND, labels_N = fresh_samples(experiment)
+    sigma = experiment.blocks.sigma
+    measured, predicted = [], []
+    loss_of = jax.jit(exact_loss)
+    for (w1, w2), comparison in zip(experiment.nets.pairs, experiment.comparisons, strict=True):
+        if comparison.entangled:
+            continue
+        with jax.enable_x64(True):
+            measured.append(float(loss_of(w1, w2, x_ND, sigma, 0.0)))
+        total = 0.0
+        for k in range(len(comparison.widths)):
+            members = x_ND[labels_N == k]
+            unit_P = comparison.blocks == k
+            m_DD = w2[:, unit_P] @ w1[:, unit_P].T
+            moment = members.T @ members / len(members)
+            total += len(members) / len(x_ND) * experiment.linear_loss(m_DD, moment, sigma)
+        predicted.append(total)
+    measured, predicted = np.array(measured), np.array(predicted)
+    floor = _ground_truth_loss(experiment, x_ND)
+    return {
+        "measured": float(np.mean(measured)),
+        "predicted": float(np.mean(predicted)),
+        "errors": np.abs(measured - predicted) / predicted,
+        "seeds": seeds_that_follow(experiment),
+        "note": f"{FRESH} fresh samples; f_gt itself loses {floor:.5f}",
+    }
+
+
+def _ground_truth_loss(experiment: Generalization, x_ND: np.ndarray) -> float:
+    mixture, sigma = experiment.mixture, experiment.blocks.sigma
+    y = noised(x_ND, sigma, draws=4)
+    f_gt = mixture_denoiser(mixture.means, mixture.covs, mixture.priors)
+    residual = np.asarray(f_gt(y, sigma)) - np.tile(x_ND, (4, 1))
+    return float(np.mean(np.sum(residual**2, axis=1)))
+
+
+def measure_test_loss_limit(experiment: Generalization) -> dict:
+    """Monte Carlo test loss of the blocks of many samples at tiny λ, against (7)."""
+    b, mixture = experiment.blocks, experiment.mixture
+    predicted = experiment.test_loss_limit(mixture, b.widths, b.sigma)
+    losses = []
+    for seed in RATE_SEEDS:
+        p = experiment.predict(*mixture.sample(3000 + seed, MANY), b.widths, b.sigma, 1e-9)
+        x_ND, labels_N = mixture.sample(4000 + seed, MANY)
+        y = x_ND + b.sigma * np.random.default_rng(seed).standard_normal(x_ND.shape)
+        residual = np.concatenate(
+            [y[labels_N == k] @ p.operator(k) - x_ND[labels_N == k] for k in range(len(b.widths))]
+        )
+        losses.append(float(np.mean(np.sum(residual**2, axis=1))))
+    return {
+        "measured": float(np.mean(losses)),
+        "predicted": predicted,
+        "errors": np.abs(np.array(losses) - predicted) / predicted,
+        "seeds": RATE_SEEDS,
+        "note": f"n = {MANY}, λ = 1e-9; loss on as many fresh noisy samples by Monte Carlo",
+    }
+
+
+def measure_balanced(experiment: Generalization) -> dict:
+    """Effective units of memorizing nets relative to those of generalizing ones."""
+    b = experiment.blocks
+
+    def effective_units(nets: Nets, x: np.ndarray) -> np.ndarray:
+        statistics = merged_statistics(nets, x, b.sigma)
+        return np.array([np.nanmean(s["participation_ratio"]) for s in statistics])
+
+    generalizing = effective_units(experiment.nets, b.x)
+    memorizing = effective_units(experiment.memorizing, experiment.exemplars)
+    theory = effective_units(
+        Nets(experiment.prediction.w1[None], experiment.prediction.w2[None], (), "theory"), b.x
+    )[0]
+    return {
+        "measured": float(np.mean(generalizing)),
+        "predicted": float(theory),
+        "errors": memorizing / generalizing,
+        "seeds": experiment.nets.seeds,
+        "note": "effective units (collinear ones merged); the error is that of memorizing nets, "
+        f"{np.mean(memorizing):.2f}, relative to it; same optimizer, σ, λ, p",
+    }
+
+
+def measure_closer_to_truth(experiment: Generalization) -> dict:
+    """Distance of the nets to f_gt relative to that to f_emp."""
+    x_ND, _ = fresh_samples(experiment)
+    b, mixture = experiment.blocks, experiment.mixture
+    y = noised(x_ND, b.sigma, draws=1)
+    f_gt = np.asarray(mixture_denoiser(mixture.means, mixture.covs, mixture.priors)(y, b.sigma))
+    f_emp = np.asarray(empirical_denoiser(b.x)(y, b.sigma))
+    outputs = [np.asarray(denoise(w1, w2, y)) for w1, w2 in experiment.nets.pairs]
+    to_truth = np.array([relative_rms(f - f_gt, f_gt) for f in outputs])
+    to_empirical = np.array([relative_rms(f - f_emp, f_emp) for f in outputs])
+    return {
+        "measured": float(np.mean(to_truth)),
+        "predicted": 0.0,
+        "errors": to_truth / to_empirical,
+        "seeds": experiment.nets.seeds,
+        "note": "rms distance to f_gt on fresh noised samples; the error is its ratio to that to "
+        f"f_emp, {np.mean(to_empirical):.3f}",
+    }
+
+
+def measure_halves_agree(experiment: Generalization) -> dict:
+    """Distance between nets trained on disjoint halves."""
+    x_ND, labels_N = fresh_samples(experiment)
+    b = experiment.blocks
+    y = noised(x_ND, b.sigma, draws=1)
+    errors = []
+    for (a1, a2), (b1, b2) in zip(*(nets.pairs for nets in experiment.halves), strict=True):
+        f_a, f_b = np.asarray(denoise(a1, a2, y)), np.asarray(denoise(b1, b2, y))
+        errors.append(relative_rms(f_a - f_b, f_a))
+    p_a, p_b = (
+        predict_blocks(b.x[i::2], b.labels[i::2], b.widths, b.sigma, b.lam) for i in range(2)
+    )
+    predicted = [
+        np.linalg.norm(y[labels_N == k] @ (p_a.operator(k) - p_b.operator(k))) ** 2
+        for k in range(len(b.widths))
+    ]
+    scale = sum(
+        np.linalg.norm(y[labels_N == k] @ p_a.operator(k)) ** 2 for k in range(len(b.widths))
+    )
+    return {
+        "measured": float(np.mean(errors)),
+        "predicted": float(np.sqrt(sum(predicted) / scale)),
+        "errors": np.array(errors),
+        "seeds": experiment.nets.seeds,
+        "note": "rms difference of nets trained on disjoint halves; predicted: that of their (2)",
+    }
