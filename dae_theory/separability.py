@@ -79,7 +79,10 @@ def gate_pattern(w1_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]) -> Bool[
 def spherical_kmeans(
     x_ND: Float[Array, "N D"], n_clusters: int, *, seed: int = 0, restarts: int = 8
 ) -> Int[np.ndarray, " N"]:
-    """Cluster labels by direction (cosine), the best of several k-means++ starts."""
+    """Cluster labels by direction (cosine), the best of several k-means++ starts.
+
+    Fewer labels occur when there are fewer distinct directions than ``n_clusters``.
+    """
     from scipy.cluster.vq import kmeans2
 
     x_ND = check_samples(x_ND)
@@ -88,6 +91,9 @@ def spherical_kmeans(
         raise InputError(f"n_clusters: {n_clusters} clusters need as many samples, got {len(x_ND)}")
     norms = np.linalg.norm(x_ND, axis=1, keepdims=True)
     directions = x_ND / np.where(norms > 0, norms, 1.0)
+    distinct, labels = np.unique(directions.round(12), axis=0, return_inverse=True)
+    if len(distinct) <= n_clusters:
+        return labels.ravel()
     best_labels, best_cost = np.zeros(len(x_ND), int), np.inf
     for restart in range(restarts):
         rng = np.random.default_rng([seed, restart])

@@ -139,7 +139,11 @@ def _draw_bars(
 def _draw_histograms(axes: Axes, values: list[np.ndarray]) -> None:
     """Two histograms on common bins, each labelled with its median."""
     finite = [v[np.isfinite(v)] for v in values]
-    bins = np.histogram_bin_edges(np.concatenate(finite), BINS)
+    values = np.concatenate(finite)
+    low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
+    # Values that are equal up to rounding still get bins of visible width.
+    spread = max(high - low, 1e-6 * max(abs(high), 1.0))
+    bins = np.linspace(low, low + spread, BINS + 1)
     for v, (kind, colour) in zip(finite, KINDS, strict=True):
         share = np.full(len(v), 1 / max(len(v), 1))
         label = f"{kind}, median {np.median(v):.2f}" if len(v) else f"{kind}: all silent"

@@ -62,11 +62,12 @@ def compare_at_measured_widths(
 def default_decay(x_ND, labels_N, widths) -> float:
     """λ with nλ = DECAY_FRACTION of the smallest eigenvalue among those the blocks keep."""
     spectra = block_eigenvalues(x_ND, labels_N)
-    smallest = min(
+    kept = [
         values[min(width, len(values)) - 1]
         for values, width in zip(spectra, widths, strict=True)
         if width and len(values)
-    )
+    ]
+    smallest = min(kept, default=0.0)
     return DECAY_FRACTION * float(smallest) / len(x_ND)
 
 

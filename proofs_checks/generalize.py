@@ -44,6 +44,7 @@ from proofs_checks.generalize_evidence import (
     measure_trained_population,
     printed_test_loss,
     residual_curve,
+    several_directions,
     with_controls,
 )
 from proofs_checks.generalize_mutants import (
@@ -265,7 +266,9 @@ CLAIMS = (
         "The representation is balanced: at least twice as many units carry it as in "
         "a memorizing net.",
         "Corollary 3.3",
-        vacuous_or(TRAINED_MARGIN, "blocks", measure_balanced, 0.5, with_controls),
+        vacuous_or(
+            TRAINED_MARGIN, "blocks", measure_balanced, 0.5, several_directions, with_controls
+        ),
         (SWAPPED,),
         uses_nets=True,
     ),

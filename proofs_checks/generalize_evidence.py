@@ -125,6 +125,12 @@ def known_mixture(experiment: Generalization) -> dict[str, Assumption]:
     return {"distribution": Assumption(float(known), "known", known)}
 
 
+def several_directions(experiment: Generalization) -> dict[str, Assumption]:
+    """Every block keeps at least two directions; one alone is spiky whatever it stores."""
+    fewest = min(int(np.sum(m > 0)) for m in experiment.prediction.gains)
+    return {"directions of a block": Assumption(float(fewest), ">= 2", fewest >= 2)}
+
+
 def with_controls(experiment: Generalization) -> dict[str, Assumption]:
     """Control nets were trained, too."""
     present = experiment.memorizing is not None

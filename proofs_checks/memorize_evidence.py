@@ -31,6 +31,7 @@ from proofs_checks.nets import (
 )
 from proofs_checks.probes import (
     RESIDUAL_MARGINS,
+    TRAINED_MARGIN,
     merged_statistics,
     noised,
     relative_rms,
@@ -81,7 +82,8 @@ def assumptions(experiment: Memorization, margin: float) -> dict[str, Assumption
     """Measured assumptions of Corollary 3.2; ``margin`` is the gate margin the claim needs."""
     n = len(experiment.x)
     beta = separability(experiment.x, np.arange(n)).beta
-    shrinkage = n * experiment.lam / float(np.min(np.sum(experiment.x**2, axis=1)))
+    smallest = float(np.min(np.sum(experiment.x**2, axis=1)))
+    shrinkage = n * experiment.lam / smallest if smallest > 0 else np.inf
     return {
         "beta": Assumption(beta, "< 0", beta < 0),
         "gate margin z": Assumption(experiment.z, f">= {margin:g}", experiment.z >= margin),
@@ -104,6 +106,20 @@ def vacuous_or(
         )
 
     return check
+
+
+def decayed(experiment: Memorization) -> dict[str, Assumption]:
+    """There is weight decay; without it random components of the start are never forgotten."""
+    return {"lambda": Assumption(experiment.lam, "> 0", experiment.lam > 0)}
+
+
+def on_nets(
+    measure: Callable[[Memorization], dict],
+    tolerance: float,
+    *extra: Callable[[Memorization], dict[str, Assumption]],
+) -> Callable[[Memorization], Evidence]:
+    """A check of trained nets, at the margin and with the decay that it takes."""
+    return vacuous_or(TRAINED_MARGIN, measure, tolerance, decayed, *extra)
 
 
 def _over_nets(experiment: Memorization, error_of: Callable[[Comparison], float]) -> dict:

@@ -68,7 +68,7 @@ def as_dict(
     return {
         "schema": SCHEMA,
         "command": command,
-        "config": asdict(config) | {"resolved": settings},
+        "config": asdict(config) | {"resolved": _finite_settings(settings)},
         "environment": environment(),
         "wall_s": round(wall_s, 3),
         "claims": [_claim_dict(result) for result in results],
@@ -100,6 +100,17 @@ def _claim_dict(result: Result) -> dict:
         "seeds": list(evidence.seeds),
         "wall_s": round(result.wall_s, 3),
         "note": evidence.note,
+    }
+
+
+def _finite_settings(settings: dict) -> dict:
+    """Settings by regime with numbers that are not finite replaced by None."""
+    return {
+        regime: {
+            name: _finite(value) if isinstance(value, float) else value
+            for name, value in values.items()
+        }
+        for regime, values in settings.items()
     }
 
 

@@ -107,6 +107,9 @@ def main(argv: list[str]) -> int:
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: out: cannot write there ({error})", file=sys.stderr)
+        return 2
 
 
 def print_claims(config: RunConfig) -> None:

@@ -366,3 +366,33 @@ def test_later_failure_and_kill_lose_no_finished_regime(tmp_path):
     assert [claim["id"] for claim in report["claims"]][:15] == [c.id for c in memorize.CLAIMS]
     with np.load(out / "results.npz") as results:
         assert np.isfinite(results["memorize/w1"]).all()
+
+
+@pytest.mark.parametrize(
+    ("regime", "samples"),
+    [
+        ("memorize", np.zeros((4, 6))),
+        ("memorize", np.ones((1, 6))),
+        ("all", np.ones((8, 5))),
+        ("generalize", np.eye(3)),
+    ],
+    ids=["zero", "single", "identical", "one-per-cluster"],
+)
+def test_degenerate_data_are_vacuous_and_reported(tmp_path, regime, samples):
+    path, out = tmp_path / "x.npy", tmp_path / "run"
+    np.save(path, samples)
+    assert main(["run", f"--regime={regime}", f"--data={path}", "--quick", f"--out={out}"]) == 0
+    report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
+    assert report["claims"]
+
+
+def test_without_decay_nothing_is_claimed_of_trained_nets():
+    arguments = ["--data=simplex", "--n=3", "--p=6", "--lam=0", "--quick"]
+    assert main(["run", "--regime=memorize", *arguments]) == 0
+
+
+def test_unwritable_folder_gives_one_clear_line(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "file" / "run"
+    assert main(["run", "--regime=memorize", "--claim=cor3.2/stationary", f"--out={out}"]) == 2
+    assert "cannot write" in capsys.readouterr().err
