@@ -49,6 +49,7 @@ from proofs_checks.generalize_evidence import (
 )
 from proofs_checks.generalize_mutants import (
     DOUBLE_SIGMA,
+    EXCHANGED,
     HALF_LAMBDA,
     PRINTED_SIGMA,
     SCALED,
@@ -269,7 +270,7 @@ CLAIMS = (
         vacuous_or(
             TRAINED_MARGIN, "blocks", measure_balanced, 0.5, several_directions, with_controls
         ),
-        (SWAPPED,),
+        (EXCHANGED,),
         uses_nets=True,
     ),
     Claim(

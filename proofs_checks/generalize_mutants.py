@@ -83,6 +83,11 @@ def regimes_swapped(experiment: Generalization) -> Generalization:
     )
 
 
+def nets_exchanged(experiment: Generalization) -> Generalization:
+    """Memorizing and generalizing nets exchanged; the data stay."""
+    return replace(experiment, nets=experiment.memorizing, memorizing=experiment.nets)
+
+
 def bias_only(m_DD, second_moment_DD, sigma: float) -> float:
     """Test loss of a linear map without its noise term."""
     return linear_test_loss(m_DD, second_moment_DD, 0.0)
@@ -99,5 +104,6 @@ PRINTED_SIGMA = Mutant("σ for σ²", formula(lambda x, y, w, s, lam: (x, y, w, 
 HALF_LAMBDA = Mutant("λ/2 for λ", formula(lambda x, y, w, s, lam: (x, y, w, s, lam / 2)))
 SHUFFLED = Mutant("cluster labels shuffled", formula(shuffled_labels))
 UNTRAINED = Mutant("random columns of the same norms", with_untrained)
+EXCHANGED = Mutant("memorizing and generalizing nets exchanged", nets_exchanged)
 SWAPPED = Mutant("memorizing nets for generalizing ones", regimes_swapped)
 SCALED = Mutant("first cluster's units scaled by 1.1", scaled_block)
