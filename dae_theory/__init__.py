@@ -12,6 +12,7 @@ from dae_theory.denoisers import (
     relu_denoiser,
 )
 from dae_theory.errors import InputError
+from dae_theory.extract import Extraction, Match, extract_samples, match_samples, psnr
 from dae_theory.loss import MehlerLoss, exact_loss, mehler_loss, sampled_loss
 from dae_theory.model import ReluDAE, denoise, encode, init_weights
 from dae_theory.representation import merge_groups, spikiness
@@ -35,7 +36,9 @@ from dae_theory.train import TrainConfig, TrainResult, live_units, train, train_
 __all__ = [
     "Comparison",
     "Denoiser",
+    "Extraction",
     "InputError",
+    "Match",
     "MehlerLoss",
     "Prediction",
     "ReluDAE",
@@ -50,11 +53,13 @@ __all__ = [
     "empirical_denoiser",
     "encode",
     "exact_loss",
+    "extract_samples",
     "gate_margin",
     "gaussian_denoiser",
     "gradient_norm",
     "init_weights",
     "live_units",
+    "match_samples",
     "mehler_loss",
     "merge_groups",
     "mixture_denoiser",
@@ -62,6 +67,7 @@ __all__ = [
     "predict_generalization",
     "predict_hybrid_gain",
     "predict_memorization",
+    "psnr",
     "relu_denoiser",
     "sampled_loss",
     "separability",
