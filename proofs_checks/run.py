@@ -28,7 +28,7 @@ from dae_theory.data import (
     simplex,
 )
 from dae_theory.errors import InputError
-from proofs_checks import generalize, hybrid, memorize
+from proofs_checks import errata, generalize, hybrid, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import REGIMES, TRAINERS, RunConfig
 from proofs_checks.nets import read_weights
@@ -45,6 +45,7 @@ MODULES: dict[str, ModuleType] = {
     "memorize": memorize,
     "generalize": generalize,
     "hybrid": hybrid,
+    "errata": errata,
 }
 SIMPLEX_DIMENSION = 64
 
@@ -120,8 +121,10 @@ def print_claims(config: RunConfig) -> None:
 
 
 def chosen_regimes(config: RunConfig) -> tuple[str, ...]:
-    """The regimes a run goes through."""
-    return REGIMES if config.regime == "all" else (config.regime,)
+    """The regimes a run goes through; errata are about formulas and cannot check weights."""
+    if config.regime != "all":
+        return (config.regime,)
+    return tuple(r for r in REGIMES if config.weights is None or r != "errata")
 
 
 def chosen_claims(config: RunConfig, claim_id: str | None) -> dict[str, tuple[Claim, ...]]:
@@ -142,7 +145,9 @@ def chosen_claims(config: RunConfig, claim_id: str | None) -> dict[str, tuple[Cl
 
 
 def load_data(config: RunConfig, regime: str) -> Dataset | None:
-    """The data set of a regime; None stands for the regime's synthetic mixture."""
+    """The data set of a regime; None stands for the regime's own synthetic data."""
+    if regime == "errata":
+        return None
     name = config.data or (memorize.DEFAULT_DATA if regime == "memorize" else "mixture")
     n = config.n or MODULES[regime].DEFAULT_N
     if name == "mixture":
