@@ -5,14 +5,12 @@ the figures are drawn, 2 on bad input.
 """
 
 import importlib
-import os
 import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
-import jax
 import matplotlib as mpl
 from absl import flags
 
@@ -20,6 +18,7 @@ import figures
 from dae_theory.errors import InputError
 from figures.results import RunResults, load
 from figures.style import RC, save
+from proofs_checks.run import configure_jax
 
 FLAGS = flags.FlagValues()
 
@@ -139,7 +138,5 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    jax.config.update("jax_enable_x64", True)
-    jax.config.update("jax_default_matmul_precision", "highest")
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    configure_jax()
     sys.exit(main(sys.argv))

@@ -2,32 +2,32 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
-import jax
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from dae_theory.compare import Comparison, assign_blocks, compare_weights
-from dae_theory.loss import exact_loss
 from dae_theory.separability import separability, spherical_kmeans
-from dae_theory.solve import gradient_norm
 from dae_theory.theory import (
     Prediction,
     block_eigenvalues,
     predict_blocks,
 )
+from dae_theory.train import TrainConfig
 from proofs_checks.claims import (
     Assumption,
     Evidence,
     measure_or_vacuous,
 )
-from proofs_checks.nets import (
-    Nets,
-)
+from proofs_checks.nets import Nets
+from proofs_checks.probes import exact_loss_value, relative_gradient
 
 N_CLUSTERS = 3  # of the synthetic mixture, and to look for where no labels are given
 DECAY_FRACTION = 0.1  # default nλ, relative to the smallest eigenvalue a block keeps
+TIGHT_ALPHA, TIGHT_SIGMA = 0.04, 0.02  # data on which the closed forms are exact
+STEPS, LEARNING_RATE, INIT_SCALE = 4000, 2e-2, 0.1
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,49 @@ def predict_on(blocks: Blocks, predict: Callable[..., Prediction] = predict_bloc
     return predict(blocks.x, blocks.labels, blocks.widths, blocks.sigma, blocks.lam)
 
 
+@dataclass(frozen=True, kw_only=True)
+class BlockExperiment:
+    """What the generalization and hybrid experiments share.
+
+    ``blocks`` are the training data; ``tight`` the data for the exact statements (the same where
+    the user brought data); ``predict`` is formula (2)-(4) under test; ``nets`` were trained on
+    the training data, None when no claim needs them.
+    """
+
+    blocks: Blocks
+    tight: Blocks
+    predict: Callable[..., Prediction] = predict_blocks
+    nets: Nets | None = None
+    note: str = ""
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """(2)-(4) on the training data, at the configured widths."""
+        return predict_on(self.blocks, self.predict)
+
+    @cached_property
+    def comparisons(self) -> list[Comparison]:
+        """Each net beside (2) at the width that its blocks turned out to have."""
+        return compare_at_measured_widths(self.nets, self.blocks, self.predict)
+
+    @cached_property
+    def follows_gates(self) -> Bool[np.ndarray, " S"]:
+        """(S,) nets all of whose live units are active on one cluster only."""
+        return np.array([c.entangled == 0 for c in self.comparisons])
+
+
+def block_training(blocks: Blocks) -> TrainConfig:
+    """How nets are trained on clustered samples."""
+    return TrainConfig(
+        width=sum(blocks.widths),
+        sigma=blocks.sigma,
+        lam=blocks.lam,
+        steps=STEPS,
+        learning_rate=LEARNING_RATE,
+        init_scale=INIT_SCALE,
+    )
+
+
 def compare_at_measured_widths(
     nets: Nets, blocks: Blocks, predict: Callable[..., Prediction]
 ) -> list[Comparison]:
@@ -61,14 +104,16 @@ def compare_at_measured_widths(
 
 def default_decay(x_ND, labels_N, widths) -> float:
     """λ with nλ = DECAY_FRACTION of the smallest eigenvalue among those the blocks keep."""
-    spectra = block_eigenvalues(x_ND, labels_N)
-    kept = [
-        values[min(width, len(values)) - 1]
-        for values, width in zip(spectra, widths, strict=True)
-        if width and len(values)
+    kept = smallest_kept(x_ND, labels_N, widths)
+    return DECAY_FRACTION * min((s for s in kept if s > 0), default=0.0) / len(x_ND)
+
+
+def smallest_kept(x_ND, labels_N, widths) -> list[float]:
+    """Smallest eigenvalue of X_kX_kᵀ that each block keeps; 0 where it keeps none."""
+    return [
+        float(values[min(width, len(values)) - 1]) if width and len(values) else 0.0
+        for values, width in zip(block_eigenvalues(x_ND, labels_N), widths, strict=True)
     ]
-    smallest = min(kept, default=0.0)
-    return DECAY_FRACTION * float(smallest) / len(x_ND)
 
 
 def even_widths(p: int, n_clusters: int) -> tuple[int, ...]:
@@ -89,12 +134,8 @@ def assumptions(blocks: Blocks, margin: float) -> dict[str, Assumption]:
     """Measured assumptions of Theorem 3.1; ``margin`` is the gate margin the claim needs."""
     alpha, beta = separability(blocks.x, blocks.labels)
     z = predict_on(blocks).margin
-    spectra = block_eigenvalues(blocks.x, blocks.labels)
-    kept = [
-        values[min(width, len(values)) - 1] if width and len(values) else 0.0
-        for values, width in zip(spectra, blocks.widths, strict=True)
-    ]
-    shrinkage = len(blocks.x) * blocks.lam / min(kept) if min(kept) > 0 else np.inf
+    smallest = min(smallest_kept(blocks.x, blocks.labels, blocks.widths))
+    shrinkage = len(blocks.x) * blocks.lam / smallest if smallest > 0 else np.inf
     return {
         "alpha": Assumption(alpha, "< 1", alpha < 1),
         "beta": Assumption(beta, "< 0", beta < 0),
@@ -112,29 +153,24 @@ def vacuous_or(
 ) -> Callable[[Any], Evidence]:
     """A check that measures only where the assumptions hold, on ``blocks`` or ``tight`` data."""
 
-    def check(experiment) -> Evidence:
+    def check(experiment: BlockExperiment) -> Evidence:
         required = assumptions(getattr(experiment, which), margin)
         return measure_or_vacuous(experiment, required, measure, tolerance, extra)
 
     return check
 
 
-def some_follow_gates(experiment) -> dict[str, Assumption]:
+def some_follow_gates(experiment: BlockExperiment) -> dict[str, Assumption]:
     """At least one net keeps each unit to one cluster."""
     share = float(np.mean(experiment.follows_gates))
     return {"nets with one cluster per unit": Assumption(share, "> 0", share > 0)}
 
 
-def relative_gradient(prediction: Prediction, blocks: Blocks) -> float:
-    """‖∇L‖ at a prediction, relative to the mean of ‖x‖²."""
-    gradient = gradient_norm(prediction.w1, prediction.w2, blocks.x, blocks.sigma, blocks.lam)
-    return gradient / float(np.mean(np.sum(blocks.x**2, axis=1)))
-
-
-def stationarity_evidence(experiment) -> dict:
+def stationarity_evidence(experiment: BlockExperiment) -> dict:
     """Is (4), by the formula under test, stationary on the tight data?"""
     b = experiment.tight
-    relative = relative_gradient(predict_on(b, experiment.predict), b)
+    p = predict_on(b, experiment.predict)
+    relative = relative_gradient(p.w1, p.w2, b.x, b.sigma, b.lam)
     return {
         "measured": relative,
         "predicted": 0.0,
@@ -153,12 +189,11 @@ def at_margin(blocks: Blocks, z: float) -> Blocks:
     return blocks
 
 
-def loss_formula_evidence(experiment) -> dict:
+def loss_formula_evidence(experiment: BlockExperiment) -> dict:
     """Is the exact loss at (4) on the tight data what (3) says?"""
     b = experiment.tight
     p = predict_on(b, experiment.predict)
-    with jax.enable_x64(True):
-        loss = float(jax.jit(exact_loss)(p.w1, p.w2, b.x, b.sigma, b.lam))
+    loss = exact_loss_value(p.w1, p.w2, b.x, b.sigma, b.lam)
     return {
         "measured": loss,
         "predicted": p.loss,
@@ -167,24 +202,24 @@ def loss_formula_evidence(experiment) -> dict:
     }
 
 
-def gate_share(experiment) -> str:
+def gate_share(experiment: BlockExperiment) -> str:
     """In words: how many nets keep each unit to one cluster."""
     follows = experiment.follows_gates
     return f"{follows.sum()} of {len(follows)} nets have no unit active on two clusters"
 
 
-def kept_comparisons(experiment) -> list[Comparison]:
+def kept_comparisons(experiment: BlockExperiment) -> list[Comparison]:
     """Comparisons of the nets that keep each unit to one cluster."""
     return [c for c in experiment.comparisons if c.entangled == 0]
 
 
-def seeds_that_follow(experiment) -> tuple[int, ...]:
+def seeds_that_follow(experiment: BlockExperiment) -> tuple[int, ...]:
     """Seeds of the nets that keep each unit to one cluster."""
     seeds = experiment.nets.seeds
     return tuple(np.array(seeds)[experiment.follows_gates].tolist()) if seeds else ()
 
 
-def block_arrays(experiment) -> dict[str, np.ndarray]:
+def block_arrays(experiment: BlockExperiment) -> dict[str, np.ndarray]:
     """Samples, labels, settings and nets of an experiment with blocks."""
     b = experiment.blocks
     arrays = {
@@ -199,7 +234,7 @@ def block_arrays(experiment) -> dict[str, np.ndarray]:
     return arrays
 
 
-def settings(experiment) -> dict:
+def settings(experiment: BlockExperiment) -> dict:
     """What was checked, for the report."""
     n, d = experiment.blocks.x.shape
     return {

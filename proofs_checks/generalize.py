@@ -6,12 +6,14 @@ import numpy as np
 
 from dae_theory.data import Dataset, separable_mixture
 from dae_theory.errors import InputError
-from dae_theory.train import TrainConfig
 from proofs_checks.blocks import (
     N_CLUSTERS,
+    TIGHT_ALPHA,
+    TIGHT_SIGMA,
     Blocks,
     assumptions,
     block_arrays,
+    block_training,
     cluster_labels,
     default_decay,
     even_widths,
@@ -43,7 +45,6 @@ from proofs_checks.generalize_evidence import (
     measure_trained_loss,
     measure_trained_population,
     printed_test_loss,
-    residual_curve,
     several_directions,
     with_controls,
 )
@@ -73,8 +74,6 @@ from proofs_checks.probes import (
 
 DIMENSION, RANK, BETA, ALPHA = 32, 3, -0.5, 0.2
 DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 300, 12, 0.05
-TIGHT_ALPHA, TIGHT_SIGMA = 0.04, 0.02  # data on which the closed forms are exact
-STEPS, LEARNING_RATE, INIT_SCALE = 4000, 2e-2, 0.1
 
 
 def build(
@@ -100,20 +99,12 @@ def build(
     experiment = Generalization(blocks=blocks, tight=tight, mixture=mixture, note=note)
     if not needs_nets or unmet(assumptions(blocks, TRAINED_MARGIN)):
         return experiment
-    train_config = TrainConfig(
-        width=p,
-        sigma=sigma,
-        lam=lam,
-        steps=STEPS,
-        learning_rate=LEARNING_RATE,
-        init_scale=INIT_SCALE,
-    )
     exemplars = x_ND[np.unique(labels_N, return_index=True)[1]]
     data_sets = [x_ND, x_ND[::2], x_ND[1::2], exemplars]
     if len(x_ND) < 2:
         raise InputError("n: two disjoint halves need at least two samples")
     nets, half_a, half_b, memorizing = make_nets(
-        data_sets, train_config, config, "training generalizing nets", progress
+        data_sets, block_training(blocks), config, "training generalizing nets", progress
     )
     return replace(
         experiment,
@@ -298,7 +289,7 @@ def results(experiment: Generalization) -> dict[str, np.ndarray]:
     """Arrays behind the figures."""
     arrays = block_arrays(experiment)
     if predict_on(experiment.tight).margin > 0:
-        arrays["residual"] = np.stack(residual_curve(experiment))
+        arrays["residual"] = np.stack(experiment.residual)
     if experiment.memorizing is not None:
         arrays |= {
             "exemplars": experiment.exemplars,

@@ -4,14 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
 from dae_theory.compare import Comparison
 from dae_theory.data import Mixture
 from dae_theory.denoisers import empirical_denoiser, mixture_denoiser
-from dae_theory.loss import exact_loss
 from dae_theory.model import denoise
 from dae_theory.theory import (
     Prediction,
@@ -20,13 +18,11 @@ from dae_theory.theory import (
     predict_generalization,
 )
 from proofs_checks.blocks import (
-    Blocks,
+    BlockExperiment,
     at_margin,
-    compare_at_measured_widths,
     gate_share,
     kept_comparisons,
     predict_on,
-    relative_gradient,
     seeds_that_follow,
 )
 from proofs_checks.claims import (
@@ -34,13 +30,13 @@ from proofs_checks.claims import (
     flip_weight,
     log_log_slope,
 )
-from proofs_checks.nets import (
-    Nets,
-)
+from proofs_checks.nets import Nets
 from proofs_checks.probes import (
     RESIDUAL_MARGINS,
+    exact_loss_value,
     merged_statistics,
     noised,
+    relative_gradient,
     relative_rms,
     residual_evidence,
 )
@@ -78,45 +74,35 @@ def printed_test_loss(mixture: Mixture, widths, sigma: float) -> float:
     )
 
 
-@dataclass(frozen=True)
-class Generalization:
+@dataclass(frozen=True, kw_only=True)
+class Generalization(BlockExperiment):
     """A generalization experiment.
 
-    ``blocks`` are the training data; ``tight`` the data for the exact statements (the same where
-    the user brought data); ``mixture`` the distribution they came from, None when it is unknown.
-    Formulas under test: ``predict`` (2)-(4), ``predict_limit`` (6), ``test_loss_limit`` (7),
-    ``linear_loss`` the test loss of a linear map. Nets: ``nets`` on all samples, ``halves`` on
-    two disjoint halves, ``memorizing`` on ``exemplars``, one sample per cluster, with the same
-    optimizer, σ, λ and width.
+    ``mixture`` is the distribution the data came from, None when it is unknown. Formulas under
+    test, besides ``predict``: ``predict_limit`` (6), ``test_loss_limit`` (7), ``linear_loss`` the
+    test loss of a linear map. Nets, besides ``nets``: ``halves`` on two disjoint halves,
+    ``memorizing`` on ``exemplars``, one sample per cluster, with the same optimizer, σ, λ and
+    width.
     """
 
-    blocks: Blocks
-    tight: Blocks
     mixture: Mixture | None
-    predict: Callable[..., Prediction] = predict_blocks
     predict_limit: Callable[..., Prediction] = predict_generalization
     test_loss_limit: Callable[..., float] = limit_test_loss
     linear_loss: Callable[..., float] = linear_test_loss
-    nets: Nets | None = None
     halves: tuple[Nets, Nets] | None = None
     memorizing: Nets | None = None
     exemplars: Float[np.ndarray, "K D"] | None = None
-    note: str = ""
 
     @cached_property
-    def prediction(self) -> Prediction:
-        """(2)-(4) on the training data, at the configured widths."""
-        return predict_on(self.blocks, self.predict)
-
-    @cached_property
-    def comparisons(self) -> list[Comparison]:
-        """Each net beside (2) at the width that its blocks turned out to have."""
-        return compare_at_measured_widths(self.nets, self.blocks, self.predict)
-
-    @cached_property
-    def follows_gates(self) -> np.ndarray:
-        """(S,) nets all of whose live units are active on one cluster only."""
-        return np.array([c.entangled == 0 for c in self.comparisons])
+    def residual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gate margins z, flip weights F, relative gradient norms of (4), tight data, σ varied."""
+        points = []
+        for z in RESIDUAL_MARGINS:
+            b = at_margin(self.tight, z)
+            p = predict_on(b, self.predict)
+            residual = relative_gradient(p.w1, p.w2, b.x, b.sigma, b.lam)
+            points.append((predict_on(b).margin, flip_weight(p.w1, b.x, b.sigma), residual))
+        return tuple(np.array(points).T)
 
 
 def known_mixture(experiment: Generalization) -> dict[str, Assumption]:
@@ -137,20 +123,9 @@ def with_controls(experiment: Generalization) -> dict[str, Assumption]:
     return {"control nets": Assumption(float(present), "trained", present)}
 
 
-def residual_curve(experiment: Generalization) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gate margins z, flip weights F and relative gradient norms of (4), tight data, σ varied."""
-    points = []
-    for z in RESIDUAL_MARGINS:
-        b = at_margin(experiment.tight, z)
-        p = predict_on(b, experiment.predict)
-        flips = flip_weight(p.w1, b.x, b.sigma)
-        points.append((predict_on(b).margin, flips, relative_gradient(p, b)))
-    return tuple(np.array(points).T)
-
-
 def measure_residual_decay(experiment: Generalization) -> dict:
-    """Exponent of what (5) misses of stationarity."""
-    return residual_evidence(*residual_curve(experiment))
+    """Exponent of what (4) misses of stationarity."""
+    return residual_evidence(*experiment.residual)
 
 
 def measure_trained_blocks(experiment: Generalization) -> dict:
@@ -280,12 +255,10 @@ def measure_test_loss_exact(experiment: Generalization) -> dict:
     x_ND, labels_N = fresh_samples(experiment)
     sigma = experiment.blocks.sigma
     measured, predicted = [], []
-    loss_of = jax.jit(exact_loss)
     for (w1, w2), comparison in zip(experiment.nets.pairs, experiment.comparisons, strict=True):
         if comparison.entangled:
             continue
-        with jax.enable_x64(True):
-            measured.append(float(loss_of(w1, w2, x_ND, sigma, 0.0)))
+        measured.append(exact_loss_value(w1, w2, x_ND, sigma, 0.0))
         total = 0.0
         for k in range(len(comparison.widths)):
             members = x_ND[labels_N == k]

@@ -12,9 +12,8 @@ from dae_theory.theory import (
     predict_blocks,
     predict_generalization,
 )
-from proofs_checks.claims import (
-    Mutant,
-)
+from proofs_checks.blocks import BlockExperiment
+from proofs_checks.claims import Mutant
 from proofs_checks.generalize_evidence import Generalization
 from proofs_checks.nets import (
     untrained,
@@ -22,7 +21,7 @@ from proofs_checks.nets import (
 )
 
 
-def formula(change: Callable) -> Callable[[Generalization], Generalization]:
+def formula(change: Callable) -> Callable[[BlockExperiment], BlockExperiment]:
     """Formula (2)-(4) with changed arguments (x, labels, widths, σ, λ)."""
 
     def predict(*arguments) -> Prediction:
@@ -45,7 +44,7 @@ def shuffled_labels(x_ND, labels_N, widths, sigma, lam):
     return x_ND, np.random.default_rng(0).permutation(labels_N), widths, sigma, lam
 
 
-def with_untrained(experiment: Generalization) -> Generalization:
+def with_untrained(experiment: BlockExperiment) -> BlockExperiment:
     """Random columns of the same norms."""
     return replace(experiment, nets=untrained(experiment.nets))
 
@@ -60,7 +59,7 @@ def scaled_block(experiment: Generalization) -> Generalization:
 
 
 def truncated(experiment: Generalization) -> Generalization:
-    """The widest block loses all units but one."""
+    """The first block loses all units but one."""
     w1, w2 = experiment.nets.w1.copy(), experiment.nets.w2.copy()
     b = experiment.blocks
     for net, (a, c) in enumerate(experiment.nets.pairs):

@@ -8,25 +8,26 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 from scipy.stats import mannwhitneyu
 
-from dae_theory.compare import Comparison, assign_blocks, collinear_groups
+from dae_theory.compare import assign_blocks
 from dae_theory.data import Dataset, separable_mixture
 from dae_theory.errors import InputError
 from dae_theory.model import encode
-from dae_theory.representation import merge_groups, spikiness
-from dae_theory.theory import Prediction, predict_blocks, predict_hybrid_gain
-from dae_theory.train import TrainConfig
+from dae_theory.representation import spikiness
+from dae_theory.theory import predict_hybrid_gain
 from proofs_checks.blocks import (
+    TIGHT_ALPHA,
+    TIGHT_SIGMA,
+    BlockExperiment,
     Blocks,
     assumptions,
     block_arrays,
+    block_training,
     cluster_labels,
-    compare_at_measured_widths,
     default_decay,
     even_widths,
     gate_share,
     kept_comparisons,
     loss_formula_evidence,
-    predict_on,
     seeds_that_follow,
     settings,
     some_follow_gates,
@@ -35,15 +36,13 @@ from proofs_checks.blocks import (
 )
 from proofs_checks.claims import Assumption, Claim, Mutant, unmet
 from proofs_checks.config import RunConfig
-from proofs_checks.generalize import (
-    INIT_SCALE,
-    LEARNING_RATE,
-    STEPS,
-    TIGHT_ALPHA,
-    TIGHT_SIGMA,
+from proofs_checks.generalize_mutants import (
+    DOUBLE_SIGMA,
+    HALF_LAMBDA,
+    PRINTED_SIGMA,
+    UNTRAINED,
 )
 from proofs_checks.nets import (
-    Nets,
     Progress,
     WeightsFile,
     make_nets,
@@ -53,6 +52,7 @@ from proofs_checks.nets import (
 from proofs_checks.probes import (
     EXACT_MARGIN,
     TRAINED_MARGIN,
+    merged_representation,
     noised,
 )
 
@@ -60,36 +60,15 @@ N_DUPLICATED, N_SPREAD, DIMENSION, RANK, ALPHA = 2, 2, 32, 3, 0.2
 DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 300, 10, 0.05
 
 
-@dataclass(frozen=True)
-class Hybrid:
+@dataclass(frozen=True, kw_only=True)
+class Hybrid(BlockExperiment):
     """A hybrid experiment: clusters, some of which are exact duplicates of one sample.
 
-    ``duplicated`` (K,) marks them; ``tight`` are the data for the exact statements; ``predict``
-    is formula (2)-(4) and ``predict_gain`` formula (8) under test.
+    ``duplicated`` (K,) marks them; ``predict_gain`` is formula (8) under test.
     """
 
-    blocks: Blocks
-    tight: Blocks
     duplicated: Bool[np.ndarray, " K"]
-    predict: Callable[..., Prediction] = predict_blocks
     predict_gain: Callable[..., float] = predict_hybrid_gain
-    nets: Nets | None = None
-    note: str = ""
-
-    @cached_property
-    def prediction(self) -> Prediction:
-        """(2)-(4) on the training data, at the configured widths."""
-        return predict_on(self.blocks, self.predict)
-
-    @cached_property
-    def comparisons(self) -> list[Comparison]:
-        """Each net beside (2) at the width that its blocks turned out to have."""
-        return compare_at_measured_widths(self.nets, self.blocks, self.predict)
-
-    @cached_property
-    def follows_gates(self) -> np.ndarray:
-        """(S,) nets all of whose live units are active on one cluster only."""
-        return np.array([c.entangled == 0 for c in self.comparisons])
 
     @cached_property
     def gains_by_count(self) -> Float[np.ndarray, " K"]:
@@ -127,18 +106,10 @@ def build(
         tight_x, tight_labels = _mixture(TIGHT_ALPHA).sample(1, n)
         tight_lam = default_decay(tight_x, tight_labels, widths)
         tight = Blocks(tight_x, tight_labels, widths, TIGHT_SIGMA, tight_lam)
-    experiment = Hybrid(blocks, tight, duplicated, note=note)
+    experiment = Hybrid(blocks=blocks, tight=tight, duplicated=duplicated, note=note)
     if not needs_nets or unmet(assumptions(blocks, TRAINED_MARGIN)):
         return experiment
-    train_config = TrainConfig(
-        width=p,
-        sigma=sigma,
-        lam=lam,
-        steps=STEPS,
-        learning_rate=LEARNING_RATE,
-        init_scale=INIT_SCALE,
-    )
-    (nets,) = make_nets([x_ND], train_config, config, "training hybrid nets", progress)
+    (nets,) = make_nets([x_ND], block_training(blocks), config, "training hybrid nets", progress)
     return replace(experiment, nets=nets)
 
 
@@ -148,7 +119,13 @@ def from_weights(file: WeightsFile) -> Hybrid:
     duplicated = duplicated_clusters(file.x, labels_N)
     widths = hybrid_widths(file.nets.w1.shape[-1], duplicated)
     blocks = Blocks(file.x, labels_N, widths, file.sigma, file.lam)
-    return Hybrid(blocks, blocks, duplicated, nets=file.nets, note=f"weights from a file; {note}")
+    return Hybrid(
+        blocks=blocks,
+        tight=blocks,
+        duplicated=duplicated,
+        nets=file.nets,
+        note=f"weights from a file; {note}",
+    )
 
 
 def _mixture(alpha: float):
@@ -271,7 +248,7 @@ def spikiness_scores(experiment: Hybrid) -> list[dict[str, np.ndarray]]:
     scores = []
     for w1, w2 in experiment.nets.pairs:
         h = np.asarray(encode(w1, y))
-        merged = spikiness(merge_groups(h, collinear_groups(w1, w2)))["participation_ratio"]
+        merged = spikiness(merged_representation(w1, w2, y))["participation_ratio"]
         scores.append(
             {
                 "merged": -np.nan_to_num(merged, nan=np.inf),
@@ -307,13 +284,6 @@ def _spiky_and_balanced(experiment: Hybrid) -> dict:
 # --- mutants ---------------------------------------------------------------------------------
 
 
-def _formula(change: Callable) -> Callable[[Hybrid], Hybrid]:
-    def predict(*arguments) -> Prediction:
-        return predict_blocks(*change(*arguments))
-
-    return lambda experiment: replace(experiment, predict=predict)
-
-
 def _gain_formula(change: Callable) -> Callable[[Hybrid], Hybrid]:
     def predict_gain(*arguments) -> float:
         return predict_hybrid_gain(*change(*arguments))
@@ -347,18 +317,9 @@ def _scaled(which: Callable[[Hybrid], np.ndarray]) -> Callable[[Hybrid], Hybrid]
     return apply
 
 
-def _untrained(experiment: Hybrid) -> Hybrid:
-    return replace(experiment, nets=untrained(experiment.nets))
-
-
 def _roles_swapped(experiment: Hybrid) -> Hybrid:
     return replace(experiment, duplicated=~experiment.duplicated)
 
-
-DOUBLE_SIGMA = Mutant("σ twice as large", _formula(lambda x, y, w, s, lam: (x, y, w, 2 * s, lam)))
-HALF_LAMBDA = Mutant("λ/2 for λ", _formula(lambda x, y, w, s, lam: (x, y, w, s, lam / 2)))
-PRINTED_SIGMA = Mutant("σ for σ²", _formula(lambda x, y, w, s, lam: (x, y, w, np.sqrt(s), lam)))
-UNTRAINED = Mutant("random columns of the same norms", _untrained)
 
 CLAIMS = (
     Claim(

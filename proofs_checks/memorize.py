@@ -6,6 +6,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.data import Dataset
+from dae_theory.errors import InputError
 from dae_theory.separability import separable_subset
 from dae_theory.train import TrainConfig
 from proofs_checks.claims import (
@@ -35,7 +36,6 @@ from proofs_checks.memorize_evidence import (
     measure_unseen_map,
     on_nets,
     predict,
-    residual_curve,
     vacuous_or,
     watched,
 )
@@ -126,7 +126,7 @@ def choose_samples(x_ND: Float[np.ndarray, "N D"], n: int) -> tuple[np.ndarray, 
         return np.arange(len(x_ND)), f"all {len(x_ND)} samples"
     try:
         subset = separable_subset(x_ND, n)
-    except ValueError as error:
+    except InputError as error:
         return np.arange(n), f"the first {n} of {len(x_ND)} samples ({error})"
     best = "widest" if subset.optimal else "widest found"
     return subset.indices, (
@@ -283,7 +283,7 @@ def results(experiment: Memorization) -> dict[str, np.ndarray]:
     if experiment.offset is not None:
         arrays["offset"] = experiment.offset
     if experiment.prediction is not None and experiment.z > 0:
-        arrays["residual"] = np.stack(residual_curve(experiment))
+        arrays["residual"] = np.stack(experiment.residual)
     if experiment.nets is not None:
         arrays |= {"w1": experiment.nets.w1, "w2": experiment.nets.w2}
         if experiment.nets.live is not None:

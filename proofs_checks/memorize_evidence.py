@@ -4,18 +4,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
-import jax
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from dae_theory.compare import Comparison, collinear_groups, compare_weights
+from dae_theory.compare import Comparison, compare_weights
 from dae_theory.denoisers import empirical_denoiser
-from dae_theory.loss import exact_loss
 from dae_theory.model import denoise, encode
-from dae_theory.representation import merge_groups, spikiness
+from dae_theory.representation import spikiness
 from dae_theory.separability import separability
-from dae_theory.solve import gradient_norm
 from dae_theory.theory import (
     Prediction,
     predict_memorization,
@@ -26,14 +23,15 @@ from proofs_checks.claims import (
     flip_weight,
     measure_or_vacuous,
 )
-from proofs_checks.nets import (
-    Nets,
-)
+from proofs_checks.nets import Nets
 from proofs_checks.probes import (
     RESIDUAL_MARGINS,
     TRAINED_MARGIN,
+    exact_loss_value,
+    merged_representation,
     merged_statistics,
     noised,
+    relative_gradient,
     relative_rms,
     residual_evidence,
 )
@@ -71,6 +69,17 @@ class Memorization:
     def comparisons(self) -> list[Comparison]:
         """Each net beside the prediction."""
         return [compare_weights(w1, w2, self.prediction, self.x) for w1, w2 in self.nets.pairs]
+
+    @cached_property
+    def residual(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Gate margins z, flip weights F and relative gradient norms of (5) as σ varies."""
+        points = []
+        for z in RESIDUAL_MARGINS:
+            sigma = self.sigma * self.z / z
+            p = self.predict(self.x, sigma, self.lam)
+            residual = relative_gradient(p.w1, p.w2, self.x, sigma, self.lam)
+            points.append((z, flip_weight(p.w1, self.x, sigma), residual))
+        return tuple(np.array(points).T)
 
 
 def predict(x_ND, sigma: float, lam: float, width: int) -> Prediction | None:
@@ -151,8 +160,7 @@ def measure_margin(experiment: Memorization) -> dict:
 def measure_stationary(experiment: Memorization) -> dict:
     """Relative gradient norm at (5)."""
     p = experiment.prediction
-    gradient = gradient_norm(p.w1, p.w2, experiment.x, experiment.sigma, experiment.lam)
-    relative = gradient / np.mean(np.sum(experiment.x**2, axis=1))
+    relative = relative_gradient(p.w1, p.w2, experiment.x, experiment.sigma, experiment.lam)
     return {
         "measured": relative,
         "predicted": 0.0,
@@ -161,30 +169,15 @@ def measure_stationary(experiment: Memorization) -> dict:
     }
 
 
-def residual_curve(experiment: Memorization) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Gate margins z, flip weights F and relative gradient norms of (5) as σ varies."""
-    square = np.mean(np.sum(experiment.x**2, axis=1))
-    points = []
-    for z in RESIDUAL_MARGINS:
-        sigma = experiment.sigma * experiment.z / z
-        p = experiment.predict(experiment.x, sigma, experiment.lam)
-        gradient = gradient_norm(p.w1, p.w2, experiment.x, sigma, experiment.lam)
-        points.append((z, flip_weight(p.w1, experiment.x, sigma), gradient / square))
-    return tuple(np.array(points).T)
-
-
 def measure_residual_decay(experiment: Memorization) -> dict:
     """Exponent of what (5) misses of stationarity."""
-    return residual_evidence(*residual_curve(experiment))
+    return residual_evidence(*experiment.residual)
 
 
 def measure_loss_formula(experiment: Memorization) -> dict:
     """Exact loss at (5) beside the formula."""
     p = experiment.prediction
-    with jax.enable_x64(True):
-        loss = float(
-            jax.jit(exact_loss)(p.w1, p.w2, experiment.x, experiment.sigma, experiment.lam)
-        )
+    loss = exact_loss_value(p.w1, p.w2, experiment.x, experiment.sigma, experiment.lam)
     return {
         "measured": loss,
         "predicted": p.loss,
@@ -345,8 +338,7 @@ def measure_unseen_map(experiment: Memorization) -> dict:
     errors, active = [], []
     for w1, w2 in experiment.nets.pairs:
         errors.append(relative_rms(np.asarray(denoise(w1, w2, y)) - predicted, predicted))
-        merged = merge_groups(np.asarray(encode(w1, y)), collinear_groups(w1, w2))
-        active.append(np.mean(np.sum(merged > 0, axis=1)))
+        active.append(np.mean(np.sum(merged_representation(w1, w2, y) > 0, axis=1)))
     share = float(np.sqrt(np.mean(predicted**2) / np.mean(experiment.unseen**2)))
     return {
         "measured": float(np.mean(errors)),

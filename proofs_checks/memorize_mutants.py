@@ -11,9 +11,7 @@ from dae_theory.theory import (
     predict_memorization,
 )
 from dae_theory.train import live_units
-from proofs_checks.claims import (
-    Mutant,
-)
+from proofs_checks.claims import Mutant
 from proofs_checks.memorize_evidence import Memorization
 from proofs_checks.nets import (
     untrained,

@@ -1,21 +1,22 @@
 """How things are measured in every regime: noised inputs, distances, spikiness, decay exponents."""
 
+import jax
 import numpy as np
 from jaxtyping import Float
 
 from dae_theory.compare import collinear_groups
+from dae_theory.loss import exact_loss
 from dae_theory.model import encode
 from dae_theory.representation import merge_groups, spikiness
-from proofs_checks.claims import (
-    fit_flip_exponent,
-)
-from proofs_checks.nets import (
-    Nets,
-)
+from dae_theory.solve import gradient_norm
+from proofs_checks.claims import fit_flip_exponent
+from proofs_checks.nets import Nets
 
 EXACT_MARGIN = 6.0  # gate margin from which the closed forms are exact to 1e-8
 TRAINED_MARGIN = 2.0  # gate margin from which 1% accuracy can be expected of them
 RESIDUAL_MARGINS = np.linspace(4.0, 6.25, 10)  # below, powers of 1/z still count
+_exact_loss = jax.jit(exact_loss)
+
 DRAWS = 64  # noise draws per sample in Monte Carlo averages
 
 
@@ -36,10 +37,28 @@ def merged_statistics(
 ) -> list[dict[str, np.ndarray]]:
     """Spikiness of each net's representation of noised samples, collinear units merged."""
     y = noised(x_ND, sigma, draws=4)
-    return [
-        spikiness(merge_groups(np.asarray(encode(w1, y)), collinear_groups(w1, w2)))
-        for w1, w2 in nets.pairs
-    ]
+    return [spikiness(merged_representation(w1, w2, y)) for w1, w2 in nets.pairs]
+
+
+def merged_representation(w1_DP: np.ndarray, w2_DP: np.ndarray, y_ND: np.ndarray) -> np.ndarray:
+    """Representation of y with each group of collinear units merged into one, (N, G)."""
+    return merge_groups(np.asarray(encode(w1_DP, y_ND)), collinear_groups(w1_DP, w2_DP))
+
+
+def relative_gradient(
+    w1_DP: np.ndarray, w2_DP: np.ndarray, x_ND: np.ndarray, sigma: float, lam: float
+) -> float:
+    """‖∇L‖ of the exact loss, relative to the mean of ‖x‖²."""
+    gradient = gradient_norm(w1_DP, w2_DP, x_ND, sigma, lam)
+    return gradient / float(np.mean(np.sum(x_ND**2, axis=1)))
+
+
+def exact_loss_value(
+    w1_DP: np.ndarray, w2_DP: np.ndarray, x_ND: np.ndarray, sigma: float, lam: float
+) -> float:
+    """The exact loss in float64."""
+    with jax.enable_x64(True):
+        return float(_exact_loss(w1_DP, w2_DP, x_ND, sigma, lam))
 
 
 def residual_evidence(z: np.ndarray, flips: np.ndarray, residual: np.ndarray) -> dict:

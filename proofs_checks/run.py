@@ -291,8 +291,13 @@ def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     return 1 if unexpected else 0
 
 
-if __name__ == "__main__":
+def configure_jax() -> None:
+    """JAX settings of the entry points: float64, exact products, a device for each core."""
     jax.config.update("jax_enable_x64", True)
     jax.config.update("jax_default_matmul_precision", "highest")
     jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+
+
+if __name__ == "__main__":
+    configure_jax()
     sys.exit(main(sys.argv))
