@@ -103,8 +103,7 @@ def extract_samples(
     - the largest share of the noisy sample's energy that a wrong gate passes; it is large when
       units are entangled and vanishes like exp(−z²/2) in the gate margin z.
     The first is a model, not a bound: errors that W1 and W2 share leave no trace in the weights.
-    Measured on 5 faces, the true error is 1 to 2 stated ones (rms) when the learning rate decays
-    to zero, and 5 when it stays constant (where half of the nets have a gain ≥ 1). A tied net
+    It is too small where training has not settled, as at a constant learning rate. A tied net
     cannot disagree with itself: where W1 = W2 to rounding, norm_errors are NaN, unknown, and
     direction_errors are 0 and say nothing either. Propagation is linear: read a norm error near
     the norm as "scale unknown".

@@ -12,14 +12,14 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dae_theory.extract import extract_samples, match_samples, psnr
+from figures.grids import curve_grid, image_grid, name_curves, show_image
 from figures.results import RunResults
-from figures.style import MEMORIZING, NEUTRAL, ONE_COLUMN, TWO_COLUMNS, new_figure
+from figures.style import MEMORIZING
 
 ID = "extraction"
 REGIMES = ("memorize",)
 NEEDS = ("memorize/x", "memorize/w1", "memorize/w2", "memorize/sigma", "memorize/lam")
-MOST_SAMPLES, MOST_IN_ONE_COLUMN = 8, 5
-CURVES_PER_ROW = 4
+MOST_SAMPLES = 8
 MAGNIFIED = 10
 
 
@@ -63,11 +63,7 @@ def _draw_images(
     x_ND: np.ndarray, found: list[np.ndarray | None], offset_D: np.ndarray, shape: tuple[int, ...]
 ) -> Figure:
     rows = ("training\nimage", "from the\nweights", f"difference\n×{MAGNIFIED}")
-    width = ONE_COLUMN if len(x_ND) <= MOST_IN_ONE_COLUMN else TWO_COLUMNS
-    side = (width - 0.6) / len(x_ND)
-    figure = new_figure(width, len(rows) * side * shape[0] / shape[1] + 0.25)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-    grid = figure.subplots(len(rows), len(x_ND), squeeze=False)
+    figure, grid = image_grid(list(rows), len(x_ND), shape, margin=0.6)
     low, high = pixel_range(x_ND + offset_D)
     for i, (x_D, found_D) in enumerate(zip(x_ND, found, strict=True)):
         drawn = {0: (x_D + offset_D - low) / (high - low)}
@@ -77,36 +73,20 @@ def _draw_images(
             drawn[2] = 0.5 + MAGNIFIED * (found_D - x_D) / (high - low)
             text = f"{psnr(x_D, found_D, high - low):.1f}" + (" dB" if i == 0 else "")
         for row, values_D in drawn.items():
-            image = np.clip(values_D, 0, 1).reshape(shape)
-            if image.ndim == 3 and image.shape[2] != 3:
-                image = image.mean(axis=2)
-            grid[row, i].imshow(image, cmap="gray", vmin=0, vmax=1)
+            show_image(grid[row, i], values_D, shape)
         grid[-1, i].set_xlabel(text, fontsize=7)
-    for axes, name in zip(grid[:, 0], rows, strict=True):
-        axes.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=7)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
     return figure
 
 
 def _draw_curves(x_ND: np.ndarray, found: list[np.ndarray | None]) -> Figure:
-    across = min(len(x_ND), CURVES_PER_ROW)
-    down = -(-len(x_ND) // across)
-    figure = new_figure(TWO_COLUMNS, 1.3 * down + 0.45)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    figure, grid = curve_grid(x_ND, "entry, in data units")
     features = np.arange(x_ND.shape[1])
-    for axes, x_D, found_D in zip(grid.flat, x_ND, found, strict=False):
-        axes.plot(features, x_D, color=NEUTRAL, lw=2.5, label="sample")
+    for axes, x_D, found_D in zip(grid, x_ND, found, strict=True):
         if found_D is None:
             axes.set_title("not stored", fontsize=7)
             continue
         axes.plot(features, found_D, color=MEMORIZING, lw=0.8, label="from the weights")
         error = np.linalg.norm(found_D - x_D) / np.linalg.norm(x_D)
         axes.set_title(f"relative error {error:.2g}", fontsize=7)
-    for axes in grid.flat[len(x_ND) :]:
-        axes.set_visible(False)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    figure.supxlabel("feature index", fontsize=8)
-    figure.supylabel("entry, in data units", fontsize=8)
+    name_curves(figure, grid[0])
     return figure

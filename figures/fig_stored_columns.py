@@ -12,14 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dae_theory.compare import assign_blocks
+from figures.grids import curve_grid, image_grid, name_curves, show_image
 from figures.results import RunResults
-from figures.style import MEMORIZING, NEUTRAL, ONE_COLUMN, TWO_COLUMNS, new_figure
+from figures.style import MEMORIZING
 
 ID = "stored-columns"
 REGIMES = ("memorize",)
 NEEDS = ("memorize/x", "memorize/w1", "memorize/w2")
-MOST_SAMPLES, MOST_IN_ONE_COLUMN = 8, 5
-CURVES_PER_ROW = 4
+MOST_SAMPLES = 8
 
 
 def strongest_units(w1_DP: np.ndarray, w2_DP: np.ndarray, x_ND: np.ndarray) -> list[int | None]:
@@ -58,11 +58,7 @@ def _draw_images(
 ) -> Figure:
     centred = offset_D is not None and np.any(offset_D != 0)
     rows = ["training\nimage", *(["minus\nmean"] if centred else []), "column\nof $W_1$"]
-    width = ONE_COLUMN if len(x_ND) <= MOST_IN_ONE_COLUMN else TWO_COLUMNS
-    side = (width - 0.55) / len(x_ND)
-    figure = new_figure(width, len(rows) * side * shape[0] / shape[1] + 0.25)
-    figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0.02, hspace=0.02)
-    grid = figure.subplots(len(rows), len(x_ND), squeeze=False)
+    figure, grid = image_grid(list(rows), len(x_ND), shape, margin=0.55)
     for i, (x_D, column_D) in enumerate(zip(x_ND, columns, strict=True)):
         image_D = x_D if offset_D is None else x_D + offset_D
         _show_image(grid[0, i], image_D, shape)
@@ -73,11 +69,6 @@ def _draw_images(
         else:
             _show_signed(grid[-1, i], column_D, shape)
             grid[-1, i].set_xlabel(_cosine_text(column_D, x_D, short=i > 0), fontsize=7)
-    for axes, text in zip(grid[:, 0], rows, strict=True):
-        axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=7)
-    for axes in grid.flat:
-        axes.set(xticks=[], yticks=[])
-        axes.spines[:].set_visible(False)
     return figure
 
 
@@ -86,10 +77,7 @@ def _show_image(axes: Axes, values_D: np.ndarray, shape: tuple[int, ...]) -> Non
     low, high = float(values_D.min()), float(values_D.max())
     if low < -1e-6 or high > 1 + 1e-6:
         values_D = (values_D - low) / max(high - low, np.finfo(float).tiny)
-    image = np.clip(values_D, 0, 1).reshape(shape)
-    if image.ndim == 3 and image.shape[2] != 3:
-        image = image.mean(axis=2)
-    axes.imshow(image, cmap="gray", vmin=0, vmax=1)
+    show_image(axes, values_D, shape)
 
 
 def _show_signed(axes: Axes, values_D: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -102,24 +90,17 @@ def _show_signed(axes: Axes, values_D: np.ndarray, shape: tuple[int, ...]) -> No
 
 
 def _draw_curves(x_ND: np.ndarray, columns: list[np.ndarray | None]) -> Figure:
-    across = min(len(x_ND), CURVES_PER_ROW)
-    down = -(-len(x_ND) // across)
-    figure = new_figure(TWO_COLUMNS, 1.3 * down + 0.45)
-    grid = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    norms = np.linalg.norm(x_ND, axis=1, keepdims=True)
+    figure, grid = curve_grid(x_ND / norms, "entry, at unit norm")
     features = np.arange(x_ND.shape[1])
-    for axes, x_D, column_D in zip(grid.flat, x_ND, columns, strict=False):
-        axes.plot(features, x_D / np.linalg.norm(x_D), color=NEUTRAL, lw=2.5, label="sample")
+    for axes, x_D, column_D in zip(grid, x_ND, columns, strict=True):
         if column_D is None:
             axes.set_title("not stored", fontsize=7)
             continue
         unit_D = column_D / np.linalg.norm(column_D)
         axes.plot(features, unit_D, color=MEMORIZING, lw=0.8, label="column of $W_1$")
         axes.set_title(_cosine_text(column_D, x_D), fontsize=7)
-    for axes in grid.flat[len(x_ND) :]:
-        axes.set_visible(False)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
-    figure.supxlabel("feature index", fontsize=8)
-    figure.supylabel("entry, at unit norm", fontsize=8)
+    name_curves(figure, grid[0])
     return figure
 
 
