@@ -83,6 +83,18 @@ def test_exact_gradient_step_is_plain_gradient_descent():
     np.testing.assert_allclose(after.w2, start.w2 - 0.01 * slopes[1], atol=1e-12)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_tied_step_decays_the_one_matrix_as_both(optimizer):
+    plain = {"dtype": "float64", "tied": True, "schedule": "constant", "steps": 1}
+    config = variant(gradient="exact", optimizer=optimizer, lam=0.1, **plain)
+    tiny = variant(optimizer="sgd", learning_rate=1e-300, **plain)
+    start, after = (train(jax.random.key(5), X, c) for c in (tiny, config))
+    undecayed = train(jax.random.key(5), X, variant(**config.__dict__ | {"lam": 0.0}))
+    # The gradient of λ (‖W‖² + ‖W‖²) is 4λW.
+    decay = config.learning_rate * 4 * config.lam * start.w1
+    np.testing.assert_allclose(after.w1, undecayed.w1 - decay, atol=1e-12)
+
+
 def test_sampled_gradient_is_unbiased():
     # The mean over seeds of the recorded loss, at a start that does not move, is the exact loss.
     config = variant(
