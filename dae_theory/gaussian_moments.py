@@ -18,15 +18,10 @@ from jax.scipy.special import erfc
 from jax.scipy.stats.norm import pdf
 from jaxtyping import Array, Float
 
-_NODES, _NODE_WEIGHTS = np.polynomial.legendre.leggauss(14)
+# The integrand of Owen's T is even: the positive half of a rule on [-1, 1] does for [0, 1].
 # As Python floats: NumPy scalars would turn float32 arrays into float64 ones.
-_NODES, _NODE_WEIGHTS = ((_NODES + 1) / 2).tolist(), (_NODE_WEIGHTS / 2).tolist()
+_NODES, _NODE_WEIGHTS = (a[10:].tolist() for a in np.polynomial.legendre.leggauss(20))
 _T_MAX = 1e15  # stands for infinity, and its square is finite in float32
-
-
-def cdf(x: Array) -> Array:
-    """Standard normal distribution function, to full relative precision in both tails."""
-    return 0.5 * erfc(-np.sqrt(0.5).astype(x.dtype) * x)
 
 
 def _sign(x: Array) -> Array:
@@ -34,10 +29,21 @@ def _sign(x: Array) -> Array:
     return jnp.where(x < 0, -1.0, 1.0).astype(x.dtype)
 
 
+def _lower_tail(x: Array) -> Array:
+    """Φ(−|x|)."""
+    return 0.5 * erfc(np.sqrt(0.5).astype(x.dtype) * _sign(x) * x)
+
+
+def cdf(x: Array) -> Array:
+    """Standard normal distribution function, to full relative precision in both tails."""
+    tail = _lower_tail(x)
+    return jnp.where(x < 0, tail, 1 - tail)
+
+
 def _owens_t(h: Array, b: Array) -> Array:
     """Owen's T(h, b/h), the probability of {X > h, 0 < Y < X b/h}, for b possibly huge.
 
-    The slope is reduced to [-1, 1], where 14 Gauss-Legendre nodes are exact to rounding.
+    The slope is reduced to [-1, 1], where the Gauss-Legendre nodes are exact to rounding.
     """
     steep = jnp.abs(b) > jnp.abs(h)
     large = jnp.where(steep, b, h)
@@ -49,7 +55,7 @@ def _owens_t(h: Array, b: Array) -> Array:
         stretch = 1 + (slope * node) ** 2
         core += weight * jnp.exp(-0.5 * large**2 * stretch) / stretch
     core *= slope / (2 * np.pi)
-    tail_h, tail_b = cdf(-jnp.abs(h)), cdf(-jnp.abs(b))
+    tail_h, tail_b = _lower_tail(h), _lower_tail(b)
     complement = 0.5 * (tail_h + tail_b) - tail_h * tail_b - core
     return _sign(h) * _sign(b) * jnp.where(steep, complement, core)
 
@@ -67,20 +73,15 @@ def _conditional(h: Array, k: Array, rho: Array, q: Array) -> tuple[Array, Array
     return jnp.clip(t_h, -_T_MAX, _T_MAX), jnp.clip(t_k, -_T_MAX, _T_MAX)
 
 
-def _off_origin(h: Array, k: Array) -> tuple[Array, Array]:
-    """Move (0, 0), where Owen's slopes are undefined, to a point with the same limit."""
-    tiny = jnp.asarray(np.sqrt(np.finfo(h.dtype).tiny), h.dtype)
-    at_origin = jnp.maximum(jnp.abs(h), jnp.abs(k)) < tiny
-    return jnp.where(at_origin, tiny, h), jnp.where(at_origin, tiny, k)
-
-
 def _both_active(h: Array, k: Array, rho: Array, q: Array) -> Array:
     """Bivariate normal distribution function by Owen's T."""
-    h, k = _off_origin(h, k)
     t_h, t_k = _conditional(h, k, rho, q)
     owens = _owens_t(h, t_k) + _owens_t(k, t_h)
     opposite = jnp.where(_sign(h) != _sign(k), 0.5, 0.0)
-    return jnp.clip(0.5 * (cdf(h) + cdf(k)) - owens - opposite, 0.0, 1.0)
+    both = jnp.clip(0.5 * (cdf(h) + cdf(k)) - owens - opposite, 0.0, 1.0)
+    # Owen's slopes are undefined at the origin.
+    at_origin = jnp.maximum(jnp.abs(h), jnp.abs(k)) < np.sqrt(jnp.finfo(h.dtype).tiny)
+    return jnp.where(at_origin, 0.25 + jnp.arctan2(rho, q) / (2 * np.pi), both)
 
 
 class PairMoments(NamedTuple):

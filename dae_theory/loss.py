@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.scipy.stats.norm import pdf
 from jaxtyping import Array, Float, Int
 
@@ -70,10 +71,14 @@ def representation_moments(
     scale_P = sigma * norm_P
     z_NP = standard_margins(x_ND, u_DP, sigma)
     rho_PP, q_PP = pair_correlations(u_DP)
-    pairs = pair_moments(z_NP[:, :, None], z_NP[:, None, :], rho_PP, q_PP)
-    second_PP = jnp.sum(weight_N[:, None, None] * pairs.relu_relu, axis=0)
-    second_PP *= jnp.outer(scale_P, scale_P)
-    return scale_P * relu_mean(z_NP), second_PP
+    rows, columns = np.triu_indices(w1_DP.shape[1], 1)
+    pairs = pair_moments(
+        z_NP[:, rows], z_NP[:, columns], rho_PP[rows, columns], q_PP[rows, columns]
+    )
+    above_PP = jnp.zeros_like(rho_PP)
+    above_PP = above_PP.at[rows, columns].set(weight_N @ pairs.relu_relu, unique_indices=True)
+    second_PP = above_PP + above_PP.T + jnp.diag(weight_N @ relu_square(z_NP))
+    return scale_P * relu_mean(z_NP), second_PP * jnp.outer(scale_P, scale_P)
 
 
 def _loss_from_moments(mean_NP, second_PP, w1_DP, w2_DP, x_ND, lam, weight_N) -> Scalar:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError, data, exact_loss, gradient_norm, predict_memorization
-from dae_theory.solve import common_span, solve_local_minimum
+from dae_theory.solve import common_span, hessian_product, solve_local_minimum
 
 TOLERANCE = 1e-9
 SIGMA, LAM = 0.1, 1e-3
@@ -94,6 +94,51 @@ def test_reduction_to_the_span_changes_nothing():
         large.w1 @ large.w2.T, basis @ (small.w1 @ small.w2.T) @ basis.T, atol=1e-5
     )
     assert own_gradient_norm(large.w1, large.w2, x @ basis.T, SIGMA, LAM) <= 1.01 * TOLERANCE
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_only_one_matrix_starts_outside_the_span_of_the_data(which):
+    x = data.simplex(3, 40).x
+    start = random_start(11, 40, 6)
+    inside = common_span(x.T)
+    start[which] = inside @ (inside.T @ start[which])
+    solution = solve_local_minimum(*start, x, SIGMA, LAM, TOLERANCE)
+    assert solution.converged
+    assert own_gradient_norm(solution.w1, solution.w2, x, SIGMA, LAM) <= 1.01 * TOLERANCE
+    np.testing.assert_allclose(solution.loss, loss(solution.w1, solution.w2, x, SIGMA, LAM))
+    # With decay, only the data hold weights up: outside their span nothing is left.
+    for w in (solution.w1, solution.w2):
+        np.testing.assert_allclose(inside @ (inside.T @ w), w, atol=1e-5)
+
+
+def test_newton_alone_converges_near_a_minimum():
+    x = data.simplex(3, 12).x
+    minimum = solve_local_minimum(*random_start(2, 12, 6), x, SIGMA, LAM, TOLERANCE)
+    shift = 1e-5 * random_start(12, 12, 6)
+    start = minimum.w1 + shift[0], minimum.w2 + shift[1]
+    assert own_gradient_norm(*start, x, SIGMA, LAM) > 1e3 * TOLERANCE
+    solution = solve_local_minimum(*start, x, SIGMA, LAM, TOLERANCE, max_iterations=0)
+    assert solution.converged
+    assert own_gradient_norm(solution.w1, solution.w2, x, SIGMA, LAM) <= 1.01 * TOLERANCE
+    np.testing.assert_allclose(solution.loss, minimum.loss, rtol=1e-9)
+
+
+def test_hessian_product_equals_central_differences_of_the_gradient():
+    x = data.simplex(3, 12).x
+    weights, direction = random_start(13, 12, 6), random_start(14, 12, 6)
+    step = 1e-5
+    ahead, behind = (
+        np.stack(slopes(*(weights + shift * direction), x, SIGMA, LAM)) for shift in (step, -step)
+    )
+    product = hessian_product(weights, direction, x, np.full(3, 1 / 3), SIGMA, LAM)
+    np.testing.assert_allclose(product, (ahead - behind) / (2 * step), rtol=1e-6, atol=1e-7)
+
+
+def test_a_start_whose_loss_overflows_does_not_converge():
+    w1, w2 = 1e100 * random_start(15, 12, 6)
+    solution = solve_local_minimum(w1, w2, data.simplex(3, 12).x, SIGMA, LAM)
+    assert not solution.converged
+    assert solution.iterations == 0
 
 
 def test_common_span():
