@@ -75,8 +75,9 @@ def representation_moments(
     pairs = pair_moments(
         z_NP[:, rows], z_NP[:, columns], rho_PP[rows, columns], q_PP[rows, columns]
     )
-    above_PP = jnp.zeros_like(rho_PP)
-    above_PP = above_PP.at[rows, columns].set(weight_N @ pairs.relu_relu, unique_indices=True)
+    moment_M = weight_N @ pairs.relu_relu
+    above_PP = jnp.zeros_like(rho_PP, moment_M.dtype)
+    above_PP = above_PP.at[rows, columns].set(moment_M, unique_indices=True)
     second_PP = above_PP + above_PP.T + jnp.diag(weight_N @ relu_square(z_NP))
     return scale_P * relu_mean(z_NP), second_PP * jnp.outer(scale_P, scale_P)
 

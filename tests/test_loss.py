@@ -438,3 +438,12 @@ def test_float32_inputs_stay_float32_and_agree():
     np.testing.assert_allclose([single, expanded], exact, rtol=1e-4)
     np.testing.assert_allclose(sampled, sampled_loss(*arrays, noise, SIGMA, LAM), rtol=1e-4)
     assert {single.dtype, expanded.dtype, sampled.dtype} == {jnp.dtype("float32")}
+
+
+@pytest.mark.filterwarnings("error")
+def test_float32_weights_on_float64_samples_give_a_float64_loss():
+    w1, w2, x = problem()
+    single1, single2 = (jnp.asarray(w, jnp.float32) for w in (w1, w2))
+    mixed = exact_loss(single1, single2, x, SIGMA, LAM)
+    assert mixed.dtype == jnp.dtype("float64")
+    np.testing.assert_allclose(mixed, exact_loss(w1, w2, x, SIGMA, LAM), rtol=1e-6)
