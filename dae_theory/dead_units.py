@@ -37,6 +37,7 @@ from dae_theory.gaussian_moments import (
     standard_margins,
     unit_columns,
 )
+from dae_theory.loss import weights_or_uniform
 from dae_theory.solve import common_span
 from dae_theory.train import live_units
 
@@ -100,8 +101,7 @@ def unit_pull(
     decoder 0. Columns of any length: g is positively homogeneous. ``sample_weight`` (N,) sums to
     1 and defaults to 1/N each. Needs σ > 0; memory and time grow as N M P.
     """
-    if sample_weight is None:
-        sample_weight = jnp.full(x_ND.shape[0], 1 / x_ND.shape[0], x_ND.dtype)
+    sample_weight = weights_or_uniform(sample_weight, x_ND)
     u_DM, length_M = unit_columns(u_DM)
     unit_DP, norm_P = unit_columns(w1_DP)
     z_NM = standard_margins(x_ND, u_DM, sigma)

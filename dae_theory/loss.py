@@ -28,7 +28,10 @@ from dae_theory.model import denoise
 Scalar = Float[Array, ""]
 
 
-def _weights_or_uniform(sample_weight: Array | None, x_ND: Array) -> Array:
+def weights_or_uniform(
+    sample_weight: Float[Array, " N"] | None, x_ND: Float[Array, "N D"]
+) -> Float[Array, " N"]:
+    """The given weights of the samples, or 1/N each."""
     if sample_weight is None:
         return jnp.full(x_ND.shape[0], 1 / x_ND.shape[0], x_ND.dtype)
     return sample_weight
@@ -53,7 +56,7 @@ def sampled_loss(
     Sums over features, averages over samples. ``noise_MND`` has unit variance;
     ``sample_weight`` (N,) sums to 1 and defaults to 1/N each.
     """
-    weight_N = _weights_or_uniform(sample_weight, x_ND)
+    weight_N = weights_or_uniform(sample_weight, x_ND)
     residual = jax.vmap(lambda noise: denoise(w1_DP, w2_DP, x_ND + sigma * noise) - x_ND)(noise_MND)
     per_sample_N = jnp.mean(jnp.sum(residual**2, axis=-1), axis=0)
     return jnp.sum(weight_N * per_sample_N) + weight_penalty(w1_DP, w2_DP, lam)
@@ -66,7 +69,7 @@ def representation_moments(
     sample_weight: Float[Array, " N"] | None = None,
 ) -> tuple[Float[Array, "N P"], Float[Array, "P P"]]:
     """E h(x_i + σε) for each sample, and Σ_i weight_i E hhᵀ, both exact (equation (9))."""
-    weight_N = _weights_or_uniform(sample_weight, x_ND)
+    weight_N = weights_or_uniform(sample_weight, x_ND)
     u_DP, norm_P = unit_columns(w1_DP)
     scale_P = sigma * norm_P
     z_NP = standard_margins(x_ND, u_DP, sigma)
@@ -103,7 +106,7 @@ def exact_loss(
     columns and P > N. A zero column has derivative zero by convention (the loss has a kink
     there). Needs ``sigma > 0``; memory and time grow as N P².
     """
-    weight_N = _weights_or_uniform(sample_weight, x_ND)
+    weight_N = weights_or_uniform(sample_weight, x_ND)
     mean_NP, second_PP = representation_moments(w1_DP, x_ND, sigma, weight_N)
     return _loss_from_moments(mean_NP, second_PP, w1_DP, w2_DP, x_ND, lam, weight_N)
 
@@ -136,7 +139,7 @@ def mehler_loss(
     a time, so memory does not grow with N beyond the data itself. Differentiable.
     """
     n_samples, width = x_ND.shape[0], w1_DP.shape[1]
-    weight_N = _weights_or_uniform(sample_weight, x_ND)
+    weight_N = weights_or_uniform(sample_weight, x_ND)
     u_DP, norm_P = unit_columns(w1_DP)
     scale_P = sigma * norm_P
     rho_PP, q_PP = pair_correlations(u_DP)

@@ -25,9 +25,14 @@ from dae_theory.data import centred, equiangular_directions, faces
 from dae_theory.dead_units import DeadUnitCertificate, dead_unit_certificate, unit_pull
 from dae_theory.loss import exact_loss
 from dae_theory.separability import separability
-from dae_theory.theory import Prediction, predict_blocks, predict_memorization
+from dae_theory.theory import (
+    Prediction,
+    block_eigenvalues,
+    predict_blocks,
+    predict_memorization,
+)
 from proofs_checks.claims import Assumption, Evidence, measure_or_vacuous
-from proofs_checks.memorize import DECAY_FRACTION, DEFAULT_N, DEFAULT_SIGMA, choose_samples
+from proofs_checks.memorize import DEFAULT_N, DEFAULT_SIGMA, choose_samples, default_decay
 from proofs_checks.probes import EXACT_MARGIN
 
 SIGMA, LAM, DIMENSION = 0.02, 0.01, 16  # of the synthetic problems
@@ -115,8 +120,7 @@ def face_problem(starts: int) -> Problem:
     """(5) on separable faces, as in the memorization regime."""
     images = centred(faces()).x
     x_ND = images[choose_samples(images, DEFAULT_N)[0]]
-    lam = DECAY_FRACTION * float(np.min(np.sum(x_ND**2, axis=1))) / len(x_ND)
-    return memorized(x_ND, DEFAULT_SIGMA, lam, starts)
+    return memorized(x_ND, DEFAULT_SIGMA, default_decay(x_ND), starts)
 
 
 def block_problem(starts: int, spread: float = BLOCK_SPREAD) -> Problem:
@@ -125,8 +129,7 @@ def block_problem(starts: int, spread: float = BLOCK_SPREAD) -> Problem:
     mean_KD = equiangular_directions(2, DIMENSION, -0.5)
     x_ND, labels_N = np.repeat(mean_KD, 4, axis=0), np.repeat([0, 1], 4)
     x_ND[:, 2:4] += spread * np.random.default_rng(0).standard_normal((8, 2))
-    spectra = [np.linalg.svd(x_ND[labels_N == k], compute_uv=False) ** 2 for k in range(2)]
-    smallest = min(s[s > 1e-12 * s[0]].min() for s in spectra)
+    smallest = min(values[-1] for values in block_eigenvalues(x_ND, labels_N))
     lam = BLOCK_DECAY * smallest / len(x_ND)
     prediction = predict_blocks(x_ND, labels_N, (4, 4), BLOCK_SIGMA, lam)
     return Problem(x_ND, prediction, prediction.w1, prediction.w2, starts)

@@ -80,7 +80,7 @@ def build(
     sigma = config.sigma or DEFAULT_SIGMA
     lam = config.lam
     if lam is None:
-        lam = DECAY_FRACTION * float(np.min(np.sum(x_ND**2, axis=1))) / len(x_ND)
+        lam = default_decay(x_ND)
     experiment = Memorization(
         x=x_ND,
         unseen=dataset.x[rest] if len(rest) else gaussian_inputs(x_ND),
@@ -133,6 +133,11 @@ def choose_samples(x_ND: Float[np.ndarray, "N D"], n: int) -> tuple[np.ndarray, 
         f"{n} of {len(x_ND)} samples chosen by search: pairwise negative inner products, {best} "
         "gate margin"
     )
+
+
+def default_decay(x_ND: Float[np.ndarray, "N D"]) -> float:
+    """λ with nλ = DECAY_FRACTION of the smallest ‖x‖²."""
+    return DECAY_FRACTION * float(np.min(np.sum(x_ND**2, axis=1))) / len(x_ND)
 
 
 def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndarray:
