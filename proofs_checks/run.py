@@ -28,7 +28,7 @@ from dae_theory.data import (
     simplex,
 )
 from dae_theory.errors import InputError
-from proofs_checks import errata, generalize, hybrid, memorize
+from proofs_checks import certify, errata, generalize, hybrid, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import REGIMES, TRAINERS, RunConfig
 from proofs_checks.nets import read_weights
@@ -45,6 +45,7 @@ MODULES: dict[str, ModuleType] = {
     "memorize": memorize,
     "generalize": generalize,
     "hybrid": hybrid,
+    "certify": certify,
     "errata": errata,
 }
 SIMPLEX_DIMENSION = 64
@@ -60,7 +61,8 @@ def command_line() -> flags.FlagValues:
         "data",
         None,
         "simplex, mixture, faces, patches, fashion_mnist, FILE.npy, FILE.npz or a folder of "
-        "images; default: faces for memorize, a synthetic mixture for the others.",
+        "images; default: faces for memorize, a synthetic mixture for generalize and hybrid, all "
+        "three for certify.",
         **both,
     )
     flags.DEFINE_integer("n", None, "Training samples.", **both)
@@ -116,7 +118,7 @@ def main(argv: list[str]) -> int:
 def print_claims(config: RunConfig) -> None:
     """Every claim of the chosen regimes: id, expected verdict, statement."""
     for regime in chosen_regimes(config):
-        for claim in MODULES[regime].CLAIMS:
+        for claim in claims_of(regime, config):
             print(f"{claim.id:26} {claim.expected:6} {claim.statement}")
 
 
@@ -127,9 +129,14 @@ def chosen_regimes(config: RunConfig) -> tuple[str, ...]:
     return tuple(r for r in REGIMES if config.weights is None or r != "errata")
 
 
+def claims_of(regime: str, config: RunConfig) -> tuple[Claim, ...]:
+    """The claims of a regime; certificates differ for data and weights that the user brings."""
+    return certify.claims(config) if regime == "certify" else MODULES[regime].CLAIMS
+
+
 def chosen_claims(config: RunConfig, claim_id: str | None) -> dict[str, tuple[Claim, ...]]:
     """Claims by regime; InputError for an id that no chosen regime has."""
-    claims = {regime: MODULES[regime].CLAIMS for regime in chosen_regimes(config)}
+    claims = {regime: claims_of(regime, config) for regime in chosen_regimes(config)}
     if claim_id is None:
         return claims
     matching = {
@@ -146,7 +153,7 @@ def chosen_claims(config: RunConfig, claim_id: str | None) -> dict[str, tuple[Cl
 
 def load_data(config: RunConfig, regime: str) -> Dataset | None:
     """The data set of a regime; None stands for the regime's own synthetic data."""
-    if regime == "errata":
+    if regime == "errata" or (regime == "certify" and config.data is None):
         return None
     name = config.data or (memorize.DEFAULT_DATA if regime == "memorize" else "mixture")
     n = config.n or MODULES[regime].DEFAULT_N

@@ -28,9 +28,10 @@ from proofs_checks.report import CONSOLE_WIDTH
 from proofs_checks.run import MODULES, main
 
 ALL_CLAIMS = [(regime, claim) for regime, module in MODULES.items() for claim in module.CLAIMS]
+HERE = [(regime, claim) for regime, claim in ALL_CLAIMS if regime != "certify"]  # test_certify*.py
 ALL_MUTANTS = [
     pytest.param(regime, claim, mutant, id=f"{claim.id}: {mutant.name}")
-    for regime, claim in ALL_CLAIMS
+    for regime, claim in HERE
     for mutant in claim.mutants
 ]
 
@@ -60,7 +61,7 @@ def test_claim_ids_are_unique_and_every_claim_has_a_mutant():
     assert all(claim.mutants for _, claim in ALL_CLAIMS)
 
 
-@pytest.mark.parametrize(("regime", "claim"), [pytest.param(r, c, id=c.id) for r, c in ALL_CLAIMS])
+@pytest.mark.parametrize(("regime", "claim"), [pytest.param(r, c, id=c.id) for r, c in HERE])
 def test_claim_has_its_expected_verdict_on_default_data(experiments, regime, claim):
     assert judge(claim.check(experiments[regime])) is claim.expected
 
