@@ -49,7 +49,8 @@ class SecondOrder(NamedTuple):
     or the lowest eigenvalue is within its error of zero); ``lowest``: smallest eigenvalue
     orthogonal to the symmetry directions, and ``direction`` (2, D, P) its unit eigenvector;
     ``symmetry`` (M,): eigenvalues of the Hessian compressed to the symmetry directions,
-    ascending; ``grad_norm``; ``loss_drop``: largest decrease of the loss found along ±direction, 0 unless a saddle.
+    ascending; ``grad_norm``; ``loss_drop``: largest decrease of the loss found along ±direction,
+    0 unless a saddle.
     """
 
     verdict: str

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -13,7 +14,15 @@ import pytest
 from dae_theory.data import simplex
 from dae_theory.errors import InputError
 from dae_theory.theory import predict_memorization
-from figures import fig_gains, fig_representations, fig_stationarity, fig_stored_columns
+from figures import (
+    fig_gains,
+    fig_reach,
+    fig_remainder,
+    fig_representations,
+    fig_spectrum,
+    fig_stationarity,
+    fig_stored_columns,
+)
 from figures.make import draw_all, draw_one, known_figures, main
 from figures.results import load
 from figures.style import RC
@@ -22,7 +31,10 @@ from proofs_checks.config import RunConfig
 from proofs_checks.nets import Nets
 from proofs_checks.report import as_dict, write_files
 
-IDS = {"extraction", "gains", "representations", "stationarity", "stored-columns"}
+IDS = {
+    *("extraction", "gains", "reach", "remainder", "representations"),
+    *("spectrum", "stationarity", "stored-columns"),
+}
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
 FACTORS = (0.998, 1.0, 1.002)  # of the columns, one for each "seed": gains times their squares
 N_MEMORIZED = 4
@@ -75,6 +87,32 @@ def hybrid_experiment() -> hybrid.Hybrid:
     return replace(experiment, nets=scaled_nets(experiment.prediction.w1, experiment.prediction.w2))
 
 
+def certified_arrays() -> dict[str, np.ndarray]:
+    """Made-up certificates: errors that follow exp(−z²/2), eigenvalues 0 to 4."""
+    z = np.linspace(2, 6, 9)
+    arrays = {}
+    for name, scale in zip(fig_remainder.PROBLEMS, (1.0, 0.1, 0.01), strict=True):
+        curve = scale * np.exp(-(z**2) / 2)
+        kinds = dict.fromkeys(fig_remainder.PANELS, curve) | {"z": z}
+        values, counts = np.arange(5.0), np.array([3, 1, 1, 1, 2])
+        spectrum = (values, counts, values, counts, np.array(1.0))
+        kinds |= {
+            f"spectrum_{part}": value
+            for part, value in zip(fig_spectrum.PARTS, spectrum, strict=True)
+        }
+        arrays |= {f"{name}/{key}": value for key, value in kinds.items()}
+    for name in fig_reach.PANELS:
+        sweep = {"values": np.arange(3.0), "z": np.array([[4, 5], [2, 3], [1, 2.0]])}
+        sweep["error"] = np.exp(-sweep["z"])
+        arrays |= {f"reach/{name}/{key}": value for key, value in sweep.items()}
+    gains = np.linspace(1, 0, 3)[:, None, None] * np.ones((3, 2, 4))
+    decay = {"values": np.arange(3.0), "gains": gains, "predicted_gains": gains}
+    return arrays | {f"reach/lambda/{key}": value for key, value in decay.items()}
+
+
+CERTIFIED = SimpleNamespace(results=lambda arrays: arrays, settings=lambda _: {})
+
+
 def write_run(folder: Path, experiments: dict) -> Path:
     """results.npz and report.json of these experiments, without any claims."""
     arrays = {
@@ -95,6 +133,7 @@ def run_dir(tmp_path_factory) -> Path:
         "memorize": (memorize, memorize_experiment()),
         "generalize": (generalize, generalize_experiment()),
         "hybrid": (hybrid, hybrid_experiment()),
+        "certify": (CERTIFIED, certified_arrays()),
     }
     return write_run(tmp_path_factory.mktemp("run"), experiments)
 
@@ -439,3 +478,36 @@ def test_without_from_the_regime_is_run_first(monkeypatch, run_dir, tmp_path):
         "--quick",
     ]
     assert (tmp_path / "stored-columns.png").is_file()
+
+
+# --- certificates ----------------------------------------------------------------------------
+
+
+def test_spectrum_counts_the_zeros_and_draws_them_at_the_edge(results):
+    axes = fig_spectrum.draw(results).axes[0]
+    (measured,) = (line for line in axes.lines if line.get_marker() == "o")
+    assert measured.get_label() == "exact, 3 of 8 zero"
+    assert np.sum(measured.get_ydata() == fig_spectrum.LOWEST) == 3
+    assert np.array_equal(np.sort(measured.get_ydata())[3:], [1, 2, 3, 4, 4])
+
+
+def test_remainder_follows_its_gaussian(results):
+    for axes in fig_remainder.draw(results).axes:
+        dashed = [
+            line
+            for line in axes.lines
+            if len(line.get_xdata()) == 9 and line.get_linestyle() == "--"
+        ]
+        points = [
+            line
+            for line in axes.lines
+            if len(line.get_xdata()) == 9 and line.get_linestyle() == "None"
+        ]
+        for line, point in zip(dashed, points, strict=True):
+            assert np.allclose(np.log(line.get_ydata()), np.log(point.get_ydata()))
+
+
+def test_reach_is_shaded_where_the_margin_is_small(results):
+    axes = fig_reach.draw(results).axes[0]
+    shaded = sorted((patch.get_x(), patch.get_x() + patch.get_width()) for patch in axes.patches)
+    assert shaded == [(0.5, 1.5), (1.5, 2.0)]
