@@ -44,6 +44,7 @@ from proofs_checks.generalize_evidence import (
     measure_trained_blocks,
     measure_trained_loss,
     measure_trained_population,
+    measure_unseen_units,
     printed_test_loss,
     several_directions,
     with_controls,
@@ -52,6 +53,7 @@ from proofs_checks.generalize_mutants import (
     DOUBLE_SIGMA,
     EXCHANGED,
     HALF_LAMBDA,
+    OTHER_MIXTURE,
     PRINTED_SIGMA,
     SCALED,
     SHUFFLED,
@@ -262,6 +264,14 @@ CLAIMS = (
             TRAINED_MARGIN, "blocks", measure_balanced, 0.5, several_directions, with_controls
         ),
         (EXCHANGED,),
+        uses_nets=True,
+    ),
+    Claim(
+        "sec13/unseen-units",
+        "On fresh samples as many units carry the representation as on the training samples.",
+        "THEORY §13",
+        vacuous_or(TRAINED_MARGIN, "blocks", measure_unseen_units, 0.05, known_mixture),
+        (OTHER_MIXTURE,),
         uses_nets=True,
     ),
     Claim(

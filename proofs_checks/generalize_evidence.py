@@ -308,19 +308,37 @@ def measure_test_loss_limit(experiment: Generalization) -> dict:
     }
 
 
+def effective_units(nets: Nets, x_ND: np.ndarray, sigma: float) -> np.ndarray:
+    """(S,) mean participation ratio of noised samples, collinear units merged, for each net."""
+    statistics = merged_statistics(nets, x_ND, sigma)
+    return np.array([np.nanmean(s["participation_ratio"]) for s in statistics])
+
+
+def measure_unseen_units(experiment: Generalization) -> dict:
+    """Effective units on fresh samples, beside those on the training samples."""
+    x_ND, _ = fresh_samples(experiment)
+    sigma = experiment.blocks.sigma
+    seen = effective_units(experiment.nets, experiment.blocks.x, sigma)
+    fresh = effective_units(experiment.nets, x_ND, sigma)
+    return {
+        "measured": float(np.mean(fresh)),
+        "predicted": float(np.mean(seen)),
+        "errors": np.abs(fresh / seen - 1),
+        "seeds": experiment.nets.seeds,
+        "note": "effective units, collinear ones merged; predicted: on the training samples",
+    }
+
+
 def measure_balanced(experiment: Generalization) -> dict:
     """Effective units of memorizing nets relative to those of generalizing ones."""
     b = experiment.blocks
-
-    def effective_units(nets: Nets, x: np.ndarray) -> np.ndarray:
-        statistics = merged_statistics(nets, x, b.sigma)
-        return np.array([np.nanmean(s["participation_ratio"]) for s in statistics])
-
-    generalizing = effective_units(experiment.nets, b.x)
-    memorizing = effective_units(experiment.memorizing, experiment.exemplars)
-    theory = effective_units(
-        Nets(experiment.prediction.w1[None], experiment.prediction.w2[None], (), "theory"), b.x
-    )[0]
+    generalizing = effective_units(experiment.nets, b.x, b.sigma)
+    memorizing = effective_units(experiment.memorizing, experiment.exemplars, b.sigma)
+    (theory,) = effective_units(
+        Nets(experiment.prediction.w1[None], experiment.prediction.w2[None], (), "theory"),
+        b.x,
+        b.sigma,
+    )
     return {
         "measured": float(np.mean(generalizing)),
         "predicted": float(theory),

@@ -69,6 +69,12 @@ def truncated(experiment: Generalization) -> Generalization:
     return replace(experiment, nets=replace(experiment.nets, w1=w1, w2=w2))
 
 
+def opposite_means(experiment: Generalization) -> Generalization:
+    """Fresh samples come from a mixture with the means turned around."""
+    mixture = experiment.mixture
+    return replace(experiment, mixture=replace(mixture, means=-mixture.means))
+
+
 def regimes_swapped(experiment: Generalization) -> Generalization:
     """The memorizing nets and their samples in the place of the generalizing ones."""
     exemplars = experiment.exemplars
@@ -104,5 +110,6 @@ HALF_LAMBDA = Mutant("λ/2 for λ", formula(lambda x, y, w, s, lam: (x, y, w, s,
 SHUFFLED = Mutant("cluster labels shuffled", formula(shuffled_labels))
 UNTRAINED = Mutant("random columns of the same norms", with_untrained)
 EXCHANGED = Mutant("memorizing and generalizing nets exchanged", nets_exchanged)
+OTHER_MIXTURE = Mutant("fresh samples from the opposite means", opposite_means)
 SWAPPED = Mutant("memorizing nets for generalizing ones", regimes_swapped)
 SCALED = Mutant("first cluster's units scaled by 1.1", scaled_block)
