@@ -20,7 +20,7 @@ from dae_theory.data import (
     simplex,
 )
 from dae_theory.errors import InputError
-from proofs_checks import certify_dead_units, certify_reach
+from proofs_checks import certify_census, certify_dead_units, certify_reach
 from proofs_checks.blocks import (
     Blocks,
     cluster_labels,
@@ -81,6 +81,7 @@ class Certificates:
     rotations: Rotations | None = None
     pair: Pair | None = None
     dead_units: certify_dead_units.DeadUnits | None = None
+    census: certify_census.CensusStudy | None = None
     reach: certify_reach.Reach | None = None
     trained: Trained | None = None
     note: str = ""
@@ -112,6 +113,7 @@ def build(
         rotations=Rotations(tuple(_small_mixture(seed) for seed in seeds), seeds),
         pair=Pair(pair_ND, PAIR_SIGMA, PAIR_LAM),
         dead_units=certify_dead_units.build(seeds, config.quick),
+        census=certify_census.build(seeds, config.quick),
         reach=certify_reach.build(seeds, config.quick),
         note="simplex, mixture and faces",
     )
@@ -317,6 +319,7 @@ OWN_CLAIMS = (
 CLAIMS = (
     *OWN_CLAIMS,
     *_claims_of_part("dead_units", certify_dead_units.CLAIMS),
+    *_claims_of_part("census", certify_census.CLAIMS),
     *_claims_of_part("reach", certify_reach.CLAIMS),
 )
 DATA_CLAIMS = (
@@ -356,12 +359,15 @@ def results(experiment: Certificates) -> dict[str, np.ndarray]:
     arrays = {}
     for name, certified in experiment.problems.items():
         if all(assumption.met for assumption in exact(certified).values()):
-            parts = {"": certified.remainder, "spectrum_": certified.spectra}
-            for prefix, part in parts.items():
-                arrays |= {f"{name}/{prefix}{key}": value for key, value in part.items()}
+            arrays |= {f"{name}/{key}": value for key, value in certified.remainder.items()}
+            arrays |= {f"{name}/spectrum_{key}": value for key, value in certified.spectra.items()}
+    parts = {}
+    if experiment.census is not None:
+        parts["census"] = certify_census.results(experiment.census)
     if experiment.reach is not None:
-        reached = certify_reach.results(experiment.reach)
-        arrays |= {f"reach/{key}": value for key, value in reached.items()}
+        parts["reach"] = certify_reach.results(experiment.reach)
+    for name, part in parts.items():
+        arrays |= {f"{name}/{key}": value for key, value in part.items()}
     return arrays
 
 

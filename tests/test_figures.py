@@ -32,7 +32,7 @@ from proofs_checks.nets import Nets
 from proofs_checks.report import as_dict, write_files
 
 IDS = {
-    *("extraction", "gains", "reach", "remainder", "representations"),
+    *("census", "extraction", "gains", "reach", "remainder", "representations"),
     *("spectrum", "stationarity", "stored-columns"),
 }
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
@@ -105,6 +105,10 @@ def certified_arrays() -> dict[str, np.ndarray]:
         sweep = {"values": np.arange(3.0), "z": np.array([[4, 5], [2, 3], [1, 2.0]])}
         sweep["error"] = np.exp(-sweep["z"])
         arrays |= {f"reach/{name}/{key}": value for key, value in sweep.items()}
+    kinds = np.arange(24) % 4
+    minima = {"cosine": np.repeat([-0.2, 0.0, 0.3], 8), "ratio": np.tile([1, 4], 12), "kind": kinds}
+    minima |= {"excess": 0.1 * kinds, "memorizes_output": kinds < 2}
+    arrays |= {f"census/{key}": value for key, value in minima.items()}
     gains = np.linspace(1, 0, 3)[:, None, None] * np.ones((3, 2, 4))
     decay = {"values": np.arange(3.0), "gains": gains, "predicted_gains": gains}
     return arrays | {f"reach/lambda/{key}": value for key, value in decay.items()}
