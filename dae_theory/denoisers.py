@@ -33,8 +33,18 @@ def mixture_denoiser(
     means_KD: Float[Array, "K D"], covs_KDD: Float[Array, "K D D"], priors_K: Float[Array, " K"]
 ) -> Denoiser:
     """Posterior mean f_gt under Σ_k ρ_k N(μ_k, Σ_k); singular covariances are allowed."""
-    means_KD, priors_K = jnp.asarray(means_KD), jnp.asarray(priors_K)
     values_KD, vectors_KDD = jnp.linalg.eigh(jnp.asarray(covs_KDD))
+    return spectral_mixture_denoiser(means_KD, values_KD, vectors_KDD, priors_K)
+
+
+def spectral_mixture_denoiser(
+    means_KD: Float[Array, "K D"],
+    values_KD: Float[Array, "K D"],
+    vectors_KDD: Float[Array, "K D D"],
+    priors_K: Float[Array, " K"],
+) -> Denoiser:
+    """`mixture_denoiser` from the eigenvalues and eigenvectors (columns) of the covariances."""
+    means_KD, priors_K = jnp.asarray(means_KD), jnp.asarray(priors_K)
     values_KD = jnp.maximum(values_KD, 0.0)
 
     def denoiser(y_MD: Array, sigma: float) -> Array:

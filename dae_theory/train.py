@@ -109,8 +109,23 @@ def live_units(w1_DP: Float[Array, "*B D P"], w2_DP: Float[Array, "*B D P"]) -> 
     return product > LIVE_FRACTION * xp.max(product, axis=-1, keepdims=True)
 
 
-def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
-    """The optax optimizer a config describes."""
+class Level(NamedTuple):
+    """Noise level σ and weight decay λ of one net, scalars that may be traced."""
+
+    sigma: Float[Array, ""]
+    lam: Float[Array, ""]
+
+
+def _level(config: TrainConfig) -> Level:
+    dtype = jnp.dtype(config.dtype)
+    return Level(jnp.asarray(config.sigma, dtype), jnp.asarray(config.lam, dtype))
+
+
+def make_optimizer(
+    config: TrainConfig, lam: Float[Array, ""] | None = None
+) -> optax.GradientTransformation:
+    """The optax optimizer a config describes; ``lam``, if given, replaces the config's λ."""
+    lam = config.lam if lam is None else lam
     rate = config.learning_rate
     if config.schedule == "linear":
         rate = optax.linear_schedule(rate, 0.0, config.steps)
@@ -118,34 +133,44 @@ def make_optimizer(config: TrainConfig) -> optax.GradientTransformation:
         rate = optax.cosine_decay_schedule(rate, config.steps)
     if config.optimizer == "adamw":
         # The gradient of λ (‖W1‖² + ‖W2‖²); a tied matrix counts twice.
-        return optax.adamw(rate, weight_decay=(4 if config.tied else 2) * config.lam)
+        return optax.adamw(rate, weight_decay=(4 if config.tied else 2) * lam)
     return {"adam": optax.adam, "rmsprop": optax.rmsprop, "sgd": optax.sgd}[config.optimizer](rate)
 
 
-def _objective(params, key, x_ND, weight_N, config: TrainConfig) -> Array:
-    """Training loss of one step; ``params`` is (W1, W2), or (W1,) when tied."""
+def _objective(params, key, x_ND, weight_N, config: TrainConfig, level: Level) -> Array:
+    """Training loss of one step; ``params`` is (W1, W2), or (W1,) when tied.
+
+    No random number depends on how many samples are padding.
+    """
     w1_DP, w2_DP = params[0], params[-1]
-    decay = 0.0 if config.optimizer == "adamw" else config.lam
+    sigma, decay = level.sigma, 0.0 if config.optimizer == "adamw" else level.lam
     sample_key, noise_key = jax.random.split(key)
     if config.batch_size is not None:
-        chosen = jax.random.choice(sample_key, len(x_ND), (config.batch_size,), p=weight_N)
-        x_ND = x_ND[chosen]
+        count = jnp.sum(weight_N > 0)
+        x_ND = x_ND[jax.random.randint(sample_key, (config.batch_size,), 0, count)]
         weight_N = jnp.full(config.batch_size, 1 / config.batch_size, x_ND.dtype)
     if config.gradient == "exact":
-        loss = exact_loss(w1_DP, w2_DP, x_ND, config.sigma, 0.0, weight_N)
+        loss = exact_loss(w1_DP, w2_DP, x_ND, sigma, 0.0, weight_N)
     else:
-        noise = jax.random.normal(noise_key, (config.draws, *x_ND.shape), x_ND.dtype)
-        loss = sampled_loss(w1_DP, w2_DP, x_ND, noise, config.sigma, 0.0, weight_N)
+        n_samples, n_features = x_ND.shape
+        noise_NMD = jax.random.normal(noise_key, (n_samples, config.draws, n_features), x_ND.dtype)
+        noise_MND = jnp.moveaxis(noise_NMD, 0, 1)
+        loss = sampled_loss(w1_DP, w2_DP, x_ND, noise_MND, sigma, 0.0, weight_N)
     if config.tied:
         return loss + 2 * decay * jnp.sum(w1_DP**2)
     return loss + weight_penalty(w1_DP, w2_DP, decay)
 
 
-def train_step(carry, step_key, x_ND, weight_N, config: TrainConfig):
-    """One optimizer step: ``carry`` is (params, optimizer state); returns it and the loss."""
+def train_step(carry, step_key, x_ND, weight_N, config: TrainConfig, level: Level | None = None):
+    """One optimizer step: ``carry`` is (params, optimizer state); returns it and the loss.
+
+    Samples have equal weights but for padding, which comes last and has weight 0. ``level``, if
+    given, replaces σ and λ of the config.
+    """
     params, state = carry
-    loss, gradient = jax.value_and_grad(_objective)(params, step_key, x_ND, weight_N, config)
-    updates, state = make_optimizer(config).update(gradient, state, params)
+    level = _level(config) if level is None else level
+    loss, gradient = jax.value_and_grad(_objective)(params, step_key, x_ND, weight_N, config, level)
+    updates, state = make_optimizer(config, level.lam).update(gradient, state, params)
     return (optax.apply_updates(params, updates), state), loss
 
 
@@ -158,35 +183,64 @@ def record_stride(config: TrainConfig) -> tuple[int, int]:
     return records, config.steps // records
 
 
-class _Net(NamedTuple):
-    """State of one net in training; ``which`` is the index of its data set."""
+class NetSpec(NamedTuple):
+    """What distinguishes the nets of one call: random key, index of its data set, number of units
+    (at most the config's width) and (σ, λ); each with a leading axis (B) for B nets."""
+
+    key: PRNGKeyArray
+    which: Int[Array, "*B"]
+    width: Int[Array, "*B"]
+    level: Level
+
+
+class Net(NamedTuple):
+    """State of one net in training; ``spec.key`` is the key of its steps."""
 
     params: tuple[Array, ...]
     optimizer: optax.OptState
-    key: PRNGKeyArray
-    which: Array
+    spec: NetSpec
 
 
-def _init_net(key, which, n_features: int, config: TrainConfig) -> _Net:
-    init_key, run_key = jax.random.split(key)
-    weights = init_weights(
-        init_key,
+def padded_weights(
+    key: PRNGKeyArray, n_features: int, width: Int[Array, ""], config: TrainConfig
+) -> tuple[Float[Array, "D P"], ...]:
+    """Initial (W1, W2), or (W1,) when tied: ``width`` columns, then zero ones up to the config's.
+
+    The columns are those of `init_weights` at that width: its random numbers fill the matrix row
+    by row, so a narrower matrix holds the first of them. Zero columns never train: their gradient
+    is zero.
+    """
+    wide = init_weights(
+        key,
         n_features,
         config.width,
         tied=config.tied,
         scale=config.init_scale,
         dtype=jnp.dtype(config.dtype),
     )
-    params = weights[:1] if config.tied else weights
-    return _Net(params, make_optimizer(config).init(params), run_key, which)
+    column_P = jnp.arange(config.width)
+    flat_DP = jnp.arange(n_features)[:, None] * width + column_P
+
+    def narrow(w_DP):
+        return jnp.where(column_P < width, w_DP.ravel()[flat_DP], 0.0)
+
+    return tuple(narrow(w_DP) for w_DP in (wide[:1] if config.tied else wide))
 
 
-def _advance_net(net: _Net, first_step, x_END, weight_EN, config: TrainConfig):
+def _init_net(spec: NetSpec, n_features: int, config: TrainConfig) -> Net:
+    init_key, run_key = jax.random.split(spec.key)
+    params = padded_weights(init_key, n_features, spec.width, config)
+    return Net(params, make_optimizer(config).init(params), spec._replace(key=run_key))
+
+
+def _advance_net(net: Net, first_step, x_END, weight_EN, config: TrainConfig):
     """One stretch between two records: the net, its last loss and its number of live units."""
-    x_ND, weight_N = x_END[net.which], weight_EN[net.which]
+    spec = net.spec
+    x_ND, weight_N = x_END[spec.which], weight_EN[spec.which]
 
     def step(carry, step_index):
-        return train_step(carry, jax.random.fold_in(net.key, step_index), x_ND, weight_N, config)
+        step_key = jax.random.fold_in(spec.key, step_index)
+        return train_step(carry, step_key, x_ND, weight_N, config, spec.level)
 
     _, stride = record_stride(config)
     (params, state), losses = jax.lax.scan(
@@ -196,27 +250,41 @@ def _advance_net(net: _Net, first_step, x_END, weight_EN, config: TrainConfig):
     return net, losses[-1], jnp.sum(live_units(params[0], params[-1]))
 
 
-def _nets_per_batch(config: TrainConfig, n_features: int) -> int:
+def nets_per_batch(config: TrainConfig, n_features: int) -> int:
     """How many nets to vmap together: all on an accelerator, on a CPU what its cache holds."""
     if jax.default_backend() != "cpu":
         return 4096
     return max(1, CPU_CACHED_WEIGHTS // (n_features * config.width))
 
 
-@functools.partial(jax.jit, static_argnames=("config", "n_features"))
-def _init_nets(keys_B, which_B, n_features: int, config: TrainConfig) -> _Net:
-    return jax.vmap(lambda key, which: _init_net(key, which, n_features, config))(keys_B, which_B)
+@functools.partial(jax.jit, static_argnames=("n_features", "config"))
+def init_nets(specs_B: NetSpec, n_features: int, config: TrainConfig) -> Net:
+    """B nets at their random starts."""
+    return jax.vmap(lambda spec: _init_net(spec, n_features, config))(specs_B)
 
 
-@functools.partial(jax.jit, static_argnames=("config", "mesh"), donate_argnums=0)
-def _advance_nets(nets_B, first_step, x_END, weight_EN, config: TrainConfig, mesh: Mesh):
-    batch = _nets_per_batch(config, x_END.shape[-1])
+@functools.partial(jax.jit, static_argnames=("config", "mesh", "group"), donate_argnums=0)
+def advance_nets(
+    nets_B: Net,
+    first_step: Int[Array, ""],
+    x_END: Float[Array, "E N D"],
+    weight_EN: Float[Array, "E N"],
+    config: TrainConfig,
+    mesh: Mesh,
+    group: int | None = None,
+) -> tuple[Net, Float[Array, " B"], Int[Array, " B"]]:
+    """B nets one stretch of `record_stride` steps further, their last losses and live units.
+
+    Nets are spread over the axis 'nets' of the mesh, which must divide B, and trained ``group`` at
+    once on each device (default `nets_per_batch`).
+    """
+    group = nets_per_batch(config, x_END.shape[-1]) if group is None else group
 
     def advance_share(nets_B, first_step, x_END, weight_EN):
         return jax.lax.map(
             lambda net: _advance_net(net, first_step, x_END, weight_EN, config),
             nets_B,
-            batch_size=min(batch, len(nets_B.which)),
+            batch_size=min(group, len(nets_B.spec.which)),
         )
 
     advance = jax.shard_map(
@@ -276,8 +344,10 @@ def train_many(
     mesh = Mesh(np.array(jax.local_devices()[:n_devices]), ("nets",))
     spread, shared = NamedSharding(mesh, P("nets")), NamedSharding(mesh, P())
     which_B = jnp.asarray(net_B // len(keys_S))
-    nets_B = _init_nets(keys_S[net_B % len(keys_S)], which_B, x_END.shape[-1], config)
-    nets_B = jax.device_put(nets_B, spread)
+    widths_B = jnp.full(len(net_B), config.width)
+    level_B = jax.tree.map(lambda value: jnp.full(len(net_B), value), _level(config))
+    specs_B = NetSpec(keys_S[net_B % len(keys_S)], which_B, widths_B, level_B)
+    nets_B = jax.device_put(init_nets(specs_B, x_END.shape[-1], config), spread)
     dtype = jnp.dtype(config.dtype)
     x_END, weight_EN = (
         jax.device_put(jnp.asarray(array, dtype), shared) for array in (x_END, weight_EN)
@@ -286,7 +356,7 @@ def train_many(
     records, stride = record_stride(config)
     losses, lives = [], []
     for record in range(records):
-        nets_B, loss_B, live_B = _advance_nets(
+        nets_B, loss_B, live_B = advance_nets(
             nets_B, record * stride, x_END, weight_EN, config, mesh
         )
         losses.append(loss_B)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError, TrainConfig, data, exact_loss, live_units, train, train_many
-from dae_theory.train import _advance_nets, pad_samples, record_stride
+from dae_theory.train import advance_nets, pad_samples, record_stride
 
 CONFIG = TrainConfig(width=6, sigma=0.1, lam=1e-3, steps=40, learning_rate=1e-2, records=4)
 X = data.simplex(4, 6).x
@@ -173,11 +173,11 @@ def test_live_units_by_hand():
 
 def test_other_data_of_the_same_shape_do_not_recompile():
     train(jax.random.key(12), X, CONFIG)
-    before = _advance_nets._cache_size()
+    before = advance_nets._cache_size()
     train(jax.random.key(13), 2 * X, CONFIG)
-    assert _advance_nets._cache_size() == before
+    assert advance_nets._cache_size() == before
     train(jax.random.key(13), X[:3], CONFIG)
-    assert _advance_nets._cache_size() > before
+    assert advance_nets._cache_size() > before
 
 
 MANY_SEEDS = """
