@@ -3,7 +3,17 @@
 Public API of the package; equations are numbered as in the documentation of `theory`.
 """
 
+from dae_theory.census import Minimum, classify_minimum, count_minima, settle_minimum
 from dae_theory.compare import Comparison, collinear_groups, compare_weights
+from dae_theory.curvature import (
+    SecondOrder,
+    Spectrum,
+    hessian_spectrum,
+    newton_modulo_symmetry,
+    predict_curvature,
+    second_order,
+)
+from dae_theory.dead_units import DeadUnitCertificate, dead_unit_certificate, unit_pull
 from dae_theory.denoisers import (
     Denoiser,
     empirical_denoiser,
@@ -12,6 +22,7 @@ from dae_theory.denoisers import (
     relu_denoiser,
 )
 from dae_theory.errors import InputError
+from dae_theory.existence import Existence, hessian_lipschitz, newton_kantorovich
 from dae_theory.extract import Extraction, Match, extract_samples, match_samples, psnr
 from dae_theory.loss import MehlerLoss, exact_loss, mehler_loss, sampled_loss
 from dae_theory.model import ReluDAE, denoise, encode, init_weights
@@ -24,6 +35,7 @@ from dae_theory.separability import (
     separable_subset,
 )
 from dae_theory.solve import Solution, gradient_norm, solve_local_minimum
+from dae_theory.symmetry import distance_modulo_symmetry, flat_directions, gate_groups
 from dae_theory.theory import (
     Prediction,
     predict_blocks,
@@ -35,45 +47,64 @@ from dae_theory.train import TrainConfig, TrainResult, live_units, train, train_
 
 __all__ = [
     "Comparison",
+    "DeadUnitCertificate",
     "Denoiser",
+    "Existence",
     "Extraction",
     "InputError",
     "Match",
     "MehlerLoss",
+    "Minimum",
     "Prediction",
     "ReluDAE",
+    "SecondOrder",
     "Separability",
     "SeparableSubset",
     "Solution",
+    "Spectrum",
     "TrainConfig",
     "TrainResult",
+    "classify_minimum",
     "collinear_groups",
     "compare_weights",
+    "count_minima",
+    "dead_unit_certificate",
     "denoise",
+    "distance_modulo_symmetry",
     "empirical_denoiser",
     "encode",
     "exact_loss",
     "extract_samples",
+    "flat_directions",
+    "gate_groups",
     "gate_margin",
     "gaussian_denoiser",
     "gradient_norm",
+    "hessian_lipschitz",
+    "hessian_spectrum",
     "init_weights",
     "live_units",
     "match_samples",
     "mehler_loss",
     "merge_groups",
     "mixture_denoiser",
+    "newton_kantorovich",
+    "newton_modulo_symmetry",
     "predict_blocks",
+    "predict_curvature",
     "predict_generalization",
     "predict_hybrid_gain",
     "predict_memorization",
     "psnr",
     "relu_denoiser",
     "sampled_loss",
+    "second_order",
     "separability",
     "separable_subset",
+    "settle_minimum",
     "solve_local_minimum",
     "spikiness",
     "train",
     "train_many",
+    "unit_pull",
 ]

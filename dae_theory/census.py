@@ -2,8 +2,8 @@
 
 `settle_minimum` takes a net to a point of zero gradient without descending directions,
 `classify_minimum` describes it by what no symmetry of the loss changes: the gates of its groups
-of collinear units, its loss, and what its weights and its outputs store. `census` counts equal
-minima, so that basins of attraction become counts over random starts.
+of collinear units, its loss, and what its weights and its outputs store. `count_minima` counts
+equal ones, so that basins of attraction become counts over random starts.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,15 @@ from itertools import permutations
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 from scipy.stats import binomtest
 
 from dae_theory.compare import COLLINEAR_COSINE, collinear_groups
+from dae_theory.curvature import expansion
 from dae_theory.errors import InputError, check_noise_and_decay, check_samples, check_weights
-from dae_theory.loss import exact_loss
 from dae_theory.separability import gate_pattern
-from dae_theory.solve import solve_local_minimum
+from dae_theory.solve import solve_local_minimum, span_and_outside
 from dae_theory.theory import Prediction, predict_memorization
 from dae_theory.train import live_units
 
@@ -54,28 +53,6 @@ class Settled(NamedTuple):
     is_minimum: bool
 
 
-@jax.jit
-def _derivatives(weights_2RP, x_NR, sigma, lam):
-    """Loss and Hessian, (2RP, 2RP), of the exact objective."""
-
-    def loss(weights):
-        return exact_loss(weights[0], weights[1], x_NR, sigma, lam)
-
-    (value, _), tangent = jax.linearize(jax.value_and_grad(loss), weights_2RP)
-    size = weights_2RP.size
-    _, rows = jax.vmap(tangent)(jnp.eye(size).reshape(size, *weights_2RP.shape))
-    return value, rows.reshape(size, size)
-
-
-def _basis_with_spare(x_ND: Float[np.ndarray, "N D"]) -> Float[np.ndarray, "D R"]:
-    """Orthonormal basis, R = min(N + 1, D), of a space that holds the samples and, if D allows,
-    a direction orthogonal to them."""
-    n, d = x_ND.shape
-    spare = np.random.default_rng(0).standard_normal((d, max(min(n + 1, d) - n, 0)))
-    u_DD, _, _ = np.linalg.svd(np.concatenate([x_ND.T, spare], axis=1))
-    return u_DD[:, : min(n + 1, d)]
-
-
 def settle_minimum(
     w1_DP: Float[Array, "D P"],
     w2_DP: Float[Array, "D P"],
@@ -103,7 +80,7 @@ def settle_minimum(
     check_noise_and_decay(sigma, lam)
     if lam == 0:
         raise InputError("lam: must be > 0, or the weights need not lie in the span of the samples")
-    basis_DR = _basis_with_spare(x_ND)
+    basis_DR = span_and_outside(x_ND.T)
     problem = (x_ND @ basis_DR, float(sigma), float(lam))
     for _ in range(_DESCENTS):
         solution = solve_local_minimum(w1_DP, w2_DP, x_ND, sigma, lam, tol)
@@ -114,7 +91,7 @@ def settle_minimum(
                 break
             steps = np.linalg.norm(weights) * np.concatenate([-_STEPS, _STEPS])
             trials = [weights + step * direction for step in steps]
-            weights = min(trials, key=lambda trial: float(_derivatives(trial, *problem)[0]))
+            weights = min(trials, key=lambda trial: float(expansion(trial, *problem)[0]))
         w1_DP, w2_DP = np.einsum("dr,srp->sdp", basis_DR, weights)
     is_minimum = solution.converged and lowest >= -CURVATURE_TOLERANCE
     return Settled(solution.w1, solution.w2, solution.loss, solution.grad_norm, lowest, is_minimum)
@@ -128,9 +105,8 @@ def _lowest_curvature(weights_2RP, problem) -> tuple[float, np.ndarray]:
     direction = np.zeros(weights_2RP.shape)
     if not free.any():
         return 0.0, direction
-    hessian = np.asarray(_derivatives(weights_2RP, *problem)[1])
-    hessian = hessian[np.ix_(free.ravel(), free.ravel())]
-    values, vectors = np.linalg.eigh((hessian + hessian.T) / 2)
+    hessian = np.asarray(expansion(weights_2RP, *problem)[2])
+    values, vectors = np.linalg.eigh(hessian[np.ix_(free.ravel(), free.ravel())])
     direction[free] = vectors[:, 0]
     return float(values[0]), direction
 
@@ -313,7 +289,7 @@ def wilson_share(count: int, total: int) -> Share:
     return Share(count, total, float(interval.low), float(interval.high))
 
 
-def census(minima: Sequence[Minimum], interchangeable: bool = False) -> Census:
+def count_minima(minima: Sequence[Minimum], interchangeable: bool = False) -> Census:
     """Count equal minima, and the shares of each kind.
 
     Minima are equal when their gates are and their losses agree to LOSS_TOLERANCE.

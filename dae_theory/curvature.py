@@ -8,22 +8,25 @@ Units that are zero columns are left out: the loss has a kink there, and `dead_u
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.sparse.linalg
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int
 
 from dae_theory.errors import InputError, check_noise_and_decay, check_samples, check_weights
 from dae_theory.loss import exact_loss
-from dae_theory.solve import Solution, common_span
+from dae_theory.solve import Solution, hessian_product, span_and_outside
 from dae_theory.symmetry import gate_groups, rotation_directions
 from dae_theory.theory import Prediction
 
 LARGEST_DENSE = 4000  # entries of the weights up to which all eigenvalues are computed
 STATIONARY = 1e-3  # largest Newton step, relative to ‖W‖, from a point that counts as stationary
-_BATCH = 32  # columns of the Hessian computed at a time
+_BATCH = 32  # columns of the Hessian computed at a time, fewer where N·P² of each is large
+_BATCH_ENTRIES = 10_000_000  # of the pair moments of a batch
 _LANCZOS_VECTORS, _LANCZOS_RESTARTS = 100, 50
 _LANCZOS_TOLERANCE = 1e-8  # of eigenvalues, relative to the largest one
-_NEWTON_STEPS, _DAMPING, _ROUNDING = 30, 0.5 ** np.arange(8), 100
+_NEWTON_STEPS, _DAMPING = 30, 0.5 ** np.arange(8)
+_ROUNDING = 100  # gradient that counts as zero, in units of eps ‖W‖ ‖H‖_F
 _STEPS = np.geomspace(1e-4, 1.0, 25)  # along a descent direction, relative to ‖W‖
 
 
@@ -47,7 +50,8 @@ class SecondOrder(NamedTuple):
 
     ``verdict``: 'minimum' (strict, modulo symmetry), 'saddle', or 'undecided' (not stationary,
     or the lowest eigenvalue is within its error of zero); ``lowest``: smallest eigenvalue
-    orthogonal to the symmetry directions, and ``direction`` (2, D, P) its unit eigenvector;
+    orthogonal to the symmetry directions, and ``direction`` (2, D, P) its unit eigenvector, NaN
+    where the iterations for them did not converge;
     ``symmetry`` (M,): eigenvalues of the Hessian compressed to the symmetry directions,
     ascending; ``grad_norm``; ``loss_drop``: largest decrease of the loss found along ±direction,
     0 unless a saddle.
@@ -132,21 +136,29 @@ _gradient = jax.jit(jax.grad(_loss))
 
 
 @jax.jit
-def _products(weights, directions, x_ND, sigma, lam):
-    """Hessian times each of M directions (M, 2, R, P)."""
-    _, product = jax.linearize(lambda at: jax.grad(_loss)(at, x_ND, sigma, lam), weights)
-    return jax.lax.map(product, directions, batch_size=_BATCH)
+def expansion(
+    weights_2RP: Float[Array, "2 R P"], x_NR: Float[Array, "N R"], sigma: float, lam: float
+) -> tuple[Float[Array, ""], Float[Array, "2 R P"], Float[Array, "2RP 2RP"]]:
+    """Loss, gradient and Hessian of `loss.exact_loss` at the stacked (W1, W2)."""
+    at = jax.value_and_grad(_loss)
+    (loss, gradient), tangent = jax.linearize(lambda w: at(w, x_NR, sigma, lam), weights_2RP)
+    size = weights_2RP.size
+    directions = jnp.eye(size, dtype=weights_2RP.dtype).reshape(size, *weights_2RP.shape)
+    moments = len(x_NR) * weights_2RP.shape[2] ** 2
+    batch = min(max(_BATCH_ENTRIES // moments, 1), _BATCH)
+    rows = jax.lax.map(lambda one: tangent(one)[1], directions, batch_size=batch)
+    hessian = rows.reshape(size, size)
+    return loss, gradient, (hessian + hessian.T) / 2
 
 
 class _Problem(NamedTuple):
-    """The objective in coordinates: an orthonormal basis of the span of samples and weights, and,
-    where there is room, one direction orthogonal to it, which stands for all of them."""
+    """The objective over the live units, in coordinates along ``basis``: the span of samples and
+    weights and, last, one direction outside it if there is any."""
 
-    weights: Float[np.ndarray, "2 R P"]
-    arguments: tuple
+    weights: Float[np.ndarray, "2 R L"]
+    arguments: tuple  # samples in coordinates, σ, λ
     basis: Float[np.ndarray, "D R"]
-    live: np.ndarray
-    outside: int  # directions that the last coordinate stands for; 0 when there is none
+    live: Bool[np.ndarray, " P"]
 
 
 def _reduce(w1_DP, w2_DP, x_ND, sigma, lam) -> _Problem:
@@ -158,13 +170,24 @@ def _reduce(w1_DP, w2_DP, x_ND, sigma, lam) -> _Problem:
     if not live_P.any():
         raise InputError("W1 and W2: all units are zero columns, and the loss has a kink there")
     w1_DP, w2_DP = w1_DP[:, live_P], w2_DP[:, live_P]
-    basis_DR = common_span(x_ND.T, w1_DP, w2_DP)
-    d, rank = basis_DR.shape
-    if rank < d:
-        basis_DR = np.linalg.qr(basis_DR, mode="complete")[0][:, : rank + 1]
-    weights = np.einsum("dr,sdp->srp", basis_DR, np.stack([w1_DP, w2_DP]))
+    basis_DR = span_and_outside(x_ND.T, w1_DP, w2_DP)
+    weights = np.stack([basis_DR.T @ w1_DP, basis_DR.T @ w2_DP])
     arguments = (x_ND @ basis_DR, float(sigma), float(lam))
-    return _Problem(weights, arguments, basis_DR, live_P, d - rank)
+    return _Problem(weights, arguments, basis_DR, live_P)
+
+
+def _rotations(problem: _Problem, groups_P) -> Float[np.ndarray, "M 2RL"]:
+    """Orthonormal symmetry directions; by default of units that are active on the same samples."""
+    if groups_P is None:
+        groups_L = gate_groups(problem.weights[0], problem.arguments[0])
+    elif np.shape(groups_P) == problem.live.shape:
+        groups_L = np.asarray(groups_P)[problem.live]
+    else:
+        raise InputError(
+            f"groups: expected one for each of {len(problem.live)} units, got {np.shape(groups_P)}"
+        )
+    rotations = rotation_directions(*problem.weights, groups_L)
+    return rotations.reshape(len(rotations), problem.weights.size)
 
 
 def _check_dense(size: int) -> None:
@@ -172,14 +195,6 @@ def _check_dense(size: int) -> None:
         raise InputError(
             f"W1 and W2: a dense Hessian of {size} rows exceeds {LARGEST_DENSE}; use second_order"
         )
-
-
-def _dense_hessian(weights, arguments) -> np.ndarray:
-    """Hessian of the loss as a symmetric matrix over the flattened weights."""
-    size = weights.size
-    directions = np.eye(size).reshape(size, *weights.shape)
-    matrix = np.asarray(_products(weights, directions, *arguments)).reshape(size, size)
-    return (matrix + matrix.T) / 2
 
 
 def hessian_spectrum(
@@ -199,20 +214,21 @@ def hessian_spectrum(
         matrix would have more than LARGEST_DENSE rows; use `second_order` then.
     """
     problem = _reduce(w1_DP, w2_DP, x_ND, sigma, lam)
-    shape, size = problem.weights.shape, problem.weights.size
-    _check_dense(size)
+    _check_dense(problem.weights.size)
     with jax.enable_x64(True):
-        matrix = _dense_hessian(problem.weights, problem.arguments)
-    if problem.outside == 0:
+        matrix = np.asarray(expansion(problem.weights, *problem.arguments)[2])
+    d, rank = problem.basis.shape
+    if rank == d:
         values = np.linalg.eigvalsh(matrix)
         return Spectrum(values, np.ones(len(values), int))
-    is_outside = np.zeros(shape, bool)
+    is_outside = np.zeros(problem.weights.shape, bool)
     is_outside[:, -1] = True
     is_outside = is_outside.ravel()
     inside = np.linalg.eigvalsh(matrix[np.ix_(~is_outside, ~is_outside)])
     outside = np.linalg.eigvalsh(matrix[np.ix_(is_outside, is_outside)])
     values = np.concatenate([inside, outside])
-    multiplicities = np.repeat([1, problem.outside], [len(inside), len(outside)])
+    # The last coordinate stands for itself and for the d − rank directions that were left out.
+    multiplicities = np.repeat([1, 1 + d - rank], [len(inside), len(outside)])
     order = np.argsort(values)
     return Spectrum(values[order], multiplicities[order])
 
@@ -241,24 +257,24 @@ def second_order(
       InputError: for bad input.
     """
     problem = _reduce(w1_DP, w2_DP, x_ND, sigma, lam)
-    if groups_P is None:
-        groups_P = gate_groups(w1_DP, x_ND)
+    rotations = _rotations(problem, groups_P)
     weights, arguments = problem.weights, problem.arguments
     shape, size = weights.shape, weights.size
-    rotations = rotation_directions(*weights, np.asarray(groups_P)[problem.live])
-    rotations = rotations.reshape(len(rotations), size)
 
     with jax.enable_x64(True):
+        x_NR, *levels = arguments
+        weight_N = np.full(len(x_NR), 1 / len(x_NR))
 
         def product(flat):
-            return np.asarray(_products(weights, flat.reshape(-1, *shape), *arguments)).ravel()
+            direction = flat.reshape(shape)
+            return np.asarray(hessian_product(weights, direction, x_NR, weight_N, *levels)).ravel()
 
         grad_norm = float(np.linalg.norm(_gradient(weights, *arguments)))
         images = np.array([product(rotation) for rotation in rotations]).reshape(-1, size)
         lowest, flat, largest = _lowest_orthogonal(product, rotations, size)
         vector = flat.reshape(shape)
         verdict, loss_drop = _judge(problem, vector, lowest, largest, grad_norm)
-    direction = _expand(problem, vector, x_ND.shape[1])
+    direction = _expand(problem, vector)
     symmetry = np.linalg.eigvalsh(rotations @ images.T) if len(rotations) else np.zeros(0)
     return SecondOrder(verdict, lowest, direction, symmetry, grad_norm, loss_drop)
 
@@ -285,15 +301,15 @@ def newton_modulo_symmetry(
       ``converged`` tells whether steps shrank it to rounding.
 
     Raises:
-      InputError: for bad input, or more than LARGEST_DENSE entries.
+      InputError: for bad input, more than LARGEST_DENSE entries, or λ = 0, where minimizers are
+        not isolated: a unit can be rescaled, (c w1, w2/c).
     """
     problem = _reduce(w1_DP, w2_DP, x_ND, sigma, lam)
+    if lam == 0:
+        raise InputError("lam: without weight decay minima are not isolated; give lam > 0")
+    _check_dense(problem.weights.size)
+    rotations = _rotations(problem, groups_P)
     weights, arguments = problem.weights, problem.arguments
-    _check_dense(weights.size)
-    if groups_P is None:
-        groups_P = gate_groups(w1_DP, x_ND)
-    rotations = rotation_directions(*weights, np.asarray(groups_P)[problem.live])
-    rotations = rotations.reshape(len(rotations), weights.size)
 
     def orthogonal_gradient(at):
         gradient = np.asarray(_gradient(at, *arguments)).ravel()
@@ -301,10 +317,9 @@ def newton_modulo_symmetry(
 
     with jax.enable_x64(True):
         gradient = orthogonal_gradient(weights)
-        rounding = np.sqrt(weights.size) * np.finfo(float).eps * np.linalg.norm(weights)
         steps = 0
         while steps < _NEWTON_STEPS:
-            matrix = _dense_hessian(weights, arguments)
+            matrix = np.asarray(expansion(weights, *arguments)[2])
             inside = matrix - rotations.T @ (rotations @ matrix)
             inside = inside - (inside @ rotations.T) @ rotations
             newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
@@ -318,13 +333,14 @@ def newton_modulo_symmetry(
             weights, gradient, steps = trial, trial_gradient, steps + 1
         loss = float(_loss_value(weights, *arguments))
     grad_norm = float(np.linalg.norm(gradient))
-    w1_DP, w2_DP = _expand(problem, weights, x_ND.shape[1])
-    return Solution(w1_DP, w2_DP, loss, grad_norm, steps, grad_norm <= _ROUNDING * rounding)
+    rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
+    w1_DP, w2_DP = _expand(problem, weights)
+    return Solution(w1_DP, w2_DP, loss, grad_norm, steps, bool(grad_norm <= _ROUNDING * rounding))
 
 
-def _expand(problem: _Problem, weights, n_features: int) -> np.ndarray:
+def _expand(problem: _Problem, weights) -> np.ndarray:
     """Weights or a direction in the original coordinates, dead units put back."""
-    full = np.zeros((2, n_features, len(problem.live)))
+    full = np.zeros((2, len(problem.basis), len(problem.live)))
     full[:, :, problem.live] = np.einsum("dr,srp->sdp", problem.basis, weights)
     return full
 
@@ -348,15 +364,18 @@ def _lowest_orthogonal(product, rotations, size) -> tuple[float, np.ndarray, flo
         return projected(product(inside)) - largest * inside
 
     operator = scipy.sparse.linalg.LinearOperator((size, size), matvec=shifted, dtype=float)
-    values, vectors = scipy.sparse.linalg.eigsh(
-        operator,
-        k=1,
-        which="SA",
-        v0=projected(start),
-        ncv=min(_LANCZOS_VECTORS, size),
-        tol=_LANCZOS_TOLERANCE,
-        maxiter=_LANCZOS_RESTARTS,
-    )
+    try:
+        values, vectors = scipy.sparse.linalg.eigsh(
+            operator,
+            k=1,
+            which="SA",
+            v0=projected(start),
+            ncv=min(_LANCZOS_VECTORS, size),
+            tol=_LANCZOS_TOLERANCE,
+            maxiter=_LANCZOS_RESTARTS,
+        )
+    except scipy.sparse.linalg.ArpackNoConvergence:
+        return np.nan, np.full(size, np.nan), float(largest)
     return float(values[0] + largest), vectors[:, 0], float(largest)
 
 
@@ -364,7 +383,7 @@ def _judge(problem: _Problem, vector, lowest, largest, grad_norm) -> tuple[str, 
     weights, arguments = problem.weights, problem.arguments
     uncertain = _LANCZOS_TOLERANCE * largest
     norm = np.linalg.norm(weights)
-    if abs(lowest) <= uncertain or grad_norm > STATIONARY * norm * abs(lowest):
+    if not abs(lowest) > uncertain or grad_norm > STATIONARY * norm * abs(lowest):
         return "undecided", 0.0
     if lowest > 0:
         return "minimum", 0.0

@@ -38,7 +38,7 @@ from dae_theory.gaussian_moments import (
     unit_columns,
 )
 from dae_theory.loss import weights_or_uniform
-from dae_theory.solve import common_span
+from dae_theory.solve import span_and_outside
 from dae_theory.train import live_units
 
 MAX_STEPS = 300
@@ -219,7 +219,7 @@ def dead_unit_certificate(
         raise InputError(f"tolerance: must be >= 0, got {tolerance}")
     w1_DP, w2_DP = np.asarray(w1_DP, float), np.asarray(w2_DP, float)
     rng = np.random.default_rng(seed)
-    frame_DR = _search_space(rng, x_ND, w1_DP, w2_DP)
+    frame_DR = span_and_outside(x_ND.T, w1_DP, w2_DP)
     w1_RP, w2_RP, x_NR = frame_DR.T @ w1_DP, frame_DR.T @ w2_DP, x_ND @ frame_DR
     rank, live_P = len(w1_RP), live_units(w1_RP, w2_RP)
     length_P = np.where(live_P, np.linalg.norm(w1_RP, axis=0), np.nan)
@@ -261,17 +261,6 @@ def _pad(array: np.ndarray) -> np.ndarray:
     """Zeros up to a multiple of PAD along every axis. Zero features, units, samples of weight zero
     and zero starts change nothing."""
     return np.pad(array, [(0, -size % PAD) for size in array.shape])
-
-
-def _search_space(rng, x_ND, w1_DP, w2_DP) -> Float[np.ndarray, "D R"]:
-    """Orthonormal basis of the span of data and weights, and one direction outside if there is."""
-    basis_DR = common_span(x_ND.T, w1_DP, w2_DP)
-    d, rank = basis_DR.shape
-    if rank == d:
-        return basis_DR
-    outside_D = rng.standard_normal(d)
-    outside_D -= basis_DR @ (basis_DR.T @ outside_D)
-    return np.column_stack([basis_DR, outside_D / np.linalg.norm(outside_D)])
 
 
 def _starts(rng, count: int, x_NR, live_RL) -> Float[np.ndarray, "R S"]:

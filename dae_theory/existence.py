@@ -63,8 +63,7 @@ def hessian_lipschitz(
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, 0.0)
-    live_P = np.any(np.asarray(w1_DP) != 0, axis=0)
-    w1_DP, w2_DP = np.asarray(w1_DP, float)[:, live_P], np.asarray(w2_DP, float)[:, live_P]
+    w1_DP, w2_DP = _live(w1_DP, w2_DP)
     norm1_P, norm2_P = np.linalg.norm(w1_DP, axis=0), np.linalg.norm(w2_DP, axis=0)
     lengths_N = np.linalg.norm(x_ND, axis=1)
     smallest_P = norm1_P - radius
@@ -104,7 +103,7 @@ def hessian_lipschitz(
     return float(smooth + gates)
 
 
-def existence(
+def newton_kantorovich(
     w1_DP: Float[Array, "D P"],
     w2_DP: Float[Array, "D P"],
     x_ND: Float[Array, "N D"],
@@ -126,8 +125,8 @@ def existence(
         raise InputError(
             f"grad_norm and curvature: must be finite, got {grad_norm} and {curvature}"
         )
-    live_P = np.any(np.asarray(w1_DP) != 0, axis=0)
-    ball = BALL * float(np.min(np.linalg.norm(np.asarray(w1_DP)[:, live_P], axis=0), initial=1.0))
+    check_weights(w1_DP, w2_DP, len(w1_DP))
+    ball = BALL * float(np.min(np.linalg.norm(_live(w1_DP, w2_DP)[0], axis=0)))
     lipschitz = hessian_lipschitz(w1_DP, w2_DP, x_ND, sigma, ball)
     h = lipschitz * grad_norm / curvature**2 if curvature > 0 else np.inf
     radius = np.inf
@@ -137,3 +136,11 @@ def existence(
         if radius > ball or curvature <= lipschitz * radius:
             radius = np.inf
     return Existence(float(radius), float(h), grad_norm, curvature, lipschitz, ball)
+
+
+def _live(w1_DP, w2_DP) -> tuple[np.ndarray, np.ndarray]:
+    w1_DP, w2_DP = np.asarray(w1_DP, float), np.asarray(w2_DP, float)
+    live_P = np.any(w1_DP != 0, axis=0)
+    if not live_P.any():
+        raise InputError("W1: all units are zero columns, and the loss has a kink there")
+    return w1_DP[:, live_P], w2_DP[:, live_P]

@@ -5,6 +5,8 @@ gradient, solved by MINRES with exact Hessian-vector products, do the rest. Work
 of the data and the start, which the gradient never leaves.
 """
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -91,6 +93,22 @@ def common_span(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray, "D 
     return np.eye(d) if rank == d else u_DR[:, :rank]
 
 
+def span_and_outside(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray, "D R"]:
+    """`common_span`, and behind it one direction orthogonal to it if there is any.
+
+    No column has a part along that direction, so it stands for all directions outside the span.
+    """
+    basis_DR = common_span(*matrices_DX)
+    d, rank = basis_DR.shape
+    if rank == d:
+        return basis_DR
+    outside_D = np.random.default_rng(0).standard_normal(d)
+    for _ in range(2):  # rounding of the first projection is large where little is left
+        outside_D -= basis_DR @ (basis_DR.T @ outside_D)
+        outside_D /= np.linalg.norm(outside_D)
+    return np.column_stack([basis_DR, outside_D])
+
+
 def solve_local_minimum(
     w1_DP: Float[Array, "D P"],
     w2_DP: Float[Array, "D P"],
@@ -128,8 +146,8 @@ def solve_local_minimum(
     problem = (x_NR, np.asarray(sample_weight, float), float(sigma), float(lam))
     newton_iterations = 0
     with jax.enable_x64(True):
-        reduced, loss, grad_norm, iterations = jax.device_get(
-            _lbfgs(reduced, problem, tol, max_iterations)
+        reduced, loss, grad_norm, iterations, _ = jax.device_get(
+            lbfgs(_loss, reduced, problem, tol, max_iterations)
         )
         if not grad_norm <= tol:
             reduced, loss, grad_norm, newton_iterations = _newton(reduced, problem, tol)
@@ -182,24 +200,45 @@ class _Search(NamedTuple):
     changes: Array
     direction: Array
     iterations: Array
+    evaluations: Array
     step: Array
     low: Array  # the step sought lies between low and high
     high: Array
     trials: Array
 
 
-def _search_from(point_S, loss, gradient_S, moves_MS, changes_MS, direction_S, iterations):
+def _search_from(
+    point_S, loss, gradient_S, moves_MS, changes_MS, direction_S, iterations, evaluations
+):
     low, high = jnp.zeros_like(loss), jnp.full_like(loss, jnp.inf)
-    accepted = (point_S, loss, gradient_S, moves_MS, changes_MS, direction_S, iterations)
-    return _Search(*accepted, jnp.ones_like(loss), low, high, jnp.zeros_like(iterations))
+    accepted = (point_S, loss, gradient_S, moves_MS, changes_MS, direction_S)
+    counts = (iterations, evaluations)
+    return _Search(*accepted, *counts, jnp.ones_like(loss), low, high, jnp.zeros_like(iterations))
 
 
-@jax.jit
-def _lbfgs(weights, problem, tol, max_iterations):
-    """Weights, loss, ‖∇L‖ and iterations of L-BFGS.
+class Descent(NamedTuple):
+    """Where L-BFGS stopped: the weights, the loss and ‖∇L‖ there, what it took."""
 
-    The line search bisects for the weak Wolfe conditions (Lewis & Overton 2013). Where a decrease
-    would drown in the rounding of the loss, the slope judges it (Hager & Zhang 2005).
+    weights: Array
+    loss: Array
+    grad_norm: Array
+    iterations: Array
+    evaluations: Array
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def lbfgs(
+    objective: Callable[..., Array],
+    weights: Array,
+    problem: tuple,
+    tol: float,
+    max_iterations: int,
+) -> Descent:
+    """L-BFGS on ``objective(weights, *problem)`` until ‖∇L‖ ≤ tol or the line search fails.
+
+    ``problem`` begins with the samples and their weights, from which the rounding error of the
+    loss is judged. The line search bisects for the weak Wolfe conditions (Lewis & Overton 2013).
+    Where a decrease would drown in that rounding, the slope judges it (Hager & Zhang 2005).
     """
     x_NR, weight_N = problem[:2]
     eps = jnp.finfo(weights.dtype).eps
@@ -214,7 +253,7 @@ def _lbfgs(weights, problem, tol, max_iterations):
 
     def evaluate(search):
         point_S = search.point + search.step * search.direction
-        loss, gradient = jax.value_and_grad(_loss)(point_S.reshape(weights.shape), *problem)
+        loss, gradient = jax.value_and_grad(objective)(point_S.reshape(weights.shape), *problem)
         gradient_S = gradient.ravel()
         start_slope = search.gradient @ search.direction
         slope = gradient_S @ search.direction
@@ -229,13 +268,15 @@ def _lbfgs(weights, problem, tol, max_iterations):
             changes_MS = _append(search.changes, change_S, curved)
             direction_S = _quasi_newton(gradient_S, moves_MS, changes_MS)
             accepted = (point_S, loss, gradient_S, moves_MS, changes_MS)
-            return _search_from(*accepted, direction_S, search.iterations + 1)
+            counts = (search.iterations + 1, search.evaluations + 1)
+            return _search_from(*accepted, direction_S, *counts)
 
         def bisect():
             low = jnp.where(low_enough, search.step, search.low)
             high = jnp.where(low_enough, search.high, search.step)
             step = jnp.where(jnp.isinf(high), 2 * search.step, (low + high) / 2)
-            return search._replace(step=step, low=low, high=high, trials=search.trials + 1)
+            counts = {"trials": search.trials + 1, "evaluations": search.evaluations + 1}
+            return search._replace(step=step, low=low, high=high, **counts)
 
         return jax.lax.cond(low_enough & (slope >= _CURVATURE * start_slope), advance, bisect)
 
@@ -243,9 +284,12 @@ def _lbfgs(weights, problem, tol, max_iterations):
     zeros_S = jnp.zeros(weights.size, weights.dtype)
     zeros_MS = jnp.zeros((_MEMORY, weights.size), weights.dtype)
     nothing = (jnp.full((), jnp.inf, weights.dtype), zeros_S, zeros_MS, zeros_MS, zeros_S)
-    start = _search_from(weights.ravel(), *nothing, jnp.asarray(-1))
+    start = _search_from(weights.ravel(), *nothing, jnp.asarray(-1), jnp.asarray(0))
     end = jax.lax.while_loop(unfinished, evaluate, start)
-    return end.point.reshape(weights.shape), end.loss, norm(end), jnp.maximum(end.iterations, 0)
+    iterations = jnp.maximum(end.iterations, 0)
+    return Descent(
+        end.point.reshape(weights.shape), end.loss, norm(end), iterations, end.evaluations
+    )
 
 
 def _append(rows_MS, row_S, when):

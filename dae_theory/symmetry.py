@@ -37,23 +37,29 @@ def rotation_directions(
     """Orthonormal basis of the directions (W1 A, W2 A), A antisymmetric within each group.
 
     For a group of p_k units whose columns (w1; w2) have rank r there are
-    p_k(p_k−1)/2 − (p_k−r)(p_k−r−1)/2 of them (`flat_directions`).
+    p_k(p_k−1)/2 − (p_k−r)(p_k−r−1)/2 of them (`flat_directions`). Units of negative group are in
+    none.
+
+    Raises:
+      InputError: for weights of different shapes or groups that do not match them.
     """
-    stacked = np.concatenate([w1_DP, w2_DP]).astype(float)
+    stacked, groups_P = _stacked((w1_DP, w2_DP), groups_P, "weights")
     scale = np.linalg.norm(stacked)
     directions = []
     for k in _group_numbers(groups_P):
         units = np.flatnonzero(groups_P == k)
-        generators = np.zeros((len(units) * (len(units) - 1) // 2, *stacked.shape))
-        for row, (a, b) in enumerate(zip(*np.triu_indices(len(units), 1), strict=True)):
-            generators[row, :, units[b]] = stacked[:, units[a]]
-            generators[row, :, units[a]] = -stacked[:, units[b]]
-        flat = generators[:, :, units].reshape(len(generators), len(stacked) * len(units))
-        _, singular, basis = np.linalg.svd(flat, full_matrices=False)
-        for vector in basis[singular > RANK_TOLERANCE * scale]:
-            direction = np.zeros_like(stacked)
-            direction[:, units] = vector.reshape(len(stacked), len(units))
-            directions.append(direction)
+        block = stacked[:, units]
+        # In its right singular vectors v_i the rotations v_i v_jᵀ − v_j v_iᵀ move the block
+        # orthogonally to each other.
+        axes = np.linalg.svd(np.linalg.qr(block, mode="r"))[2].T
+        images = block @ axes
+        for i, j in zip(*np.triu_indices(len(units), 1), strict=True):
+            size = np.hypot(np.linalg.norm(images[:, i]), np.linalg.norm(images[:, j]))
+            if size > RANK_TOLERANCE * scale:
+                direction = np.zeros_like(stacked)
+                move = np.outer(images[:, i], axes[:, j]) - np.outer(images[:, j], axes[:, i])
+                direction[:, units] = move / size
+                directions.append(direction)
     shape = (len(directions), 2, len(w1_DP), stacked.shape[1])
     return np.array(directions).reshape(shape)
 

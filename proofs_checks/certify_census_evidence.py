@@ -22,8 +22,8 @@ from dae_theory.census import (
     Census,
     Minimum,
     Share,
-    census,
     classify_minimum,
+    count_minima,
     settle_minimum,
     wilson_share,
 )
@@ -200,7 +200,7 @@ class CensusStudy:
 
     def distinct(self, which: Callable[[Start], bool]) -> Census:
         """Minima modulo symmetry, where the chosen starts share a cosine."""
-        return census([end.minimum for end in self.chosen(which)], interchangeable=True)
+        return count_minima([end.minimum for end in self.chosen(which)], interchangeable=True)
 
     def prediction(self, cosine: float) -> Prediction:
         """(5) on the samples at one cosine."""

@@ -19,7 +19,7 @@ from dae_theory.curvature import (
     second_order,
 )
 from dae_theory.dead_units import DeadUnitCertificate, dead_unit_certificate
-from dae_theory.existence import Existence, existence
+from dae_theory.existence import Existence, newton_kantorovich
 from dae_theory.solve import Solution, solve_local_minimum
 from dae_theory.symmetry import distance_modulo_symmetry, flat_directions
 from dae_theory.theory import Prediction, predict_blocks, predict_memorization
@@ -105,7 +105,7 @@ class Certified:
         """Newton-Kantorovich bound at the closed form."""
         b, p = self.blocks, self.prediction
         at = second_order(p.w1, p.w2, b.x, b.sigma, b.lam)
-        return existence(p.w1, p.w2, b.x, b.sigma, at.grad_norm, at.lowest)
+        return newton_kantorovich(p.w1, p.w2, b.x, b.sigma, at.grad_norm, at.lowest)
 
     @cached_property
     def remainder(self) -> dict[str, Float[np.ndarray, " Z"]]:

@@ -10,13 +10,12 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtr
 
+from dae_theory.curvature import expansion
 from dae_theory.data import centred, equiangular_directions, faces, separable_mixture
-from dae_theory.loss import exact_loss
 from dae_theory.separability import gate_margin, separable_subset
 from dae_theory.theory import Prediction
 from proofs_checks.blocks import Blocks, at_margin, predict_on, smallest_kept
@@ -37,19 +36,6 @@ ROUNDING = 100 * np.finfo(float).eps
 
 
 # --- descent ---------------------------------------------------------------------------------
-
-
-@jax.jit
-def _expansion(weights_2DP, x_ND, sigma, lam):
-    """Loss, gradient and Hessian at the stacked weights."""
-
-    def loss(weights):
-        return exact_loss(weights[0], weights[1], x_ND, sigma, lam)
-
-    (value, gradient), tangent = jax.linearize(jax.value_and_grad(loss), weights_2DP)
-    size = weights_2DP.size
-    _, rows = jax.vmap(tangent)(jnp.eye(size).reshape(size, *weights_2DP.shape))
-    return value, gradient.ravel(), rows.reshape(size, size)
 
 
 class Descent(NamedTuple):
@@ -99,8 +85,8 @@ def descend(
     scale = float(np.mean(lengths_N**2))
 
     def expand(at):
-        loss, gradient, hessian = map(np.asarray, _expansion(at, x_ND, sigma, lam))
-        return float(loss), gradient[free], hessian[np.ix_(free, free)]
+        loss, gradient, hessian = map(np.asarray, expansion(at, x_ND, sigma, lam))
+        return float(loss), gradient.ravel()[free], hessian[np.ix_(free, free)]
 
     with jax.enable_x64(True):
         loss, gradient, hessian = expand(weights)

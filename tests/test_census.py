@@ -10,8 +10,8 @@ from dae_theory.census import (
     KINDS,
     LOSS_TOLERANCE,
     Minimum,
-    census,
     classify_minimum,
+    count_minima,
     settle_minimum,
     wilson_share,
 )
@@ -218,7 +218,7 @@ def some_minima():
 
 @pytest.mark.parametrize(("interchangeable", "counts"), [(False, (3, 2, 1)), (True, (3, 3))])
 def test_equal_minima_are_counted_together(some_minima, interchangeable, counts):
-    found = census(some_minima, interchangeable)
+    found = count_minima(some_minima, interchangeable)
     assert sorted((d.basin.count for d in found.distinct), reverse=True) == list(counts)
     assert found.distinct[0].minimum.memorizes_weights
     losses = [d.minimum.loss for d in found.distinct]
@@ -232,7 +232,7 @@ def test_equal_minima_are_counted_together(some_minima, interchangeable, counts)
 def test_losses_closer_than_the_tolerance_are_one(some_minima, factor, distinct):
     minimum = some_minima[-1]
     other = replace(minimum, loss=minimum.loss * (1 + factor * LOSS_TOLERANCE))
-    assert len(census([minimum, other]).distinct) == distinct
+    assert len(count_minima([minimum, other]).distinct) == distinct
 
 
 def test_relabelling_only_joins_what_a_permutation_maps():
@@ -241,8 +241,8 @@ def test_relabelling_only_joins_what_a_permutation_maps():
 
     pair, other_pair = with_gates("011", "100"), with_gates("010", "101")
     chain = with_gates("011", "110")
-    assert len(census([pair, other_pair, chain], interchangeable=True).distinct) == 2
-    assert len(census([pair, other_pair, chain]).distinct) == 3
+    assert len(count_minima([pair, other_pair, chain], interchangeable=True).distinct) == 2
+    assert len(count_minima([pair, other_pair, chain]).distinct) == 3
 
 
 def wilson_by_hand(count, total, z=1.959963985):
@@ -286,9 +286,9 @@ def test_unusable_input_of_the_census_is_refused(some_minima):
     with pytest.raises(InputError, match=r"N\*lam"):
         classify_minimum(*stored_net(x), x, SIGMA, 1.0, 0.0)
     with pytest.raises(InputError, match="at least one"):
-        census([])
+        count_minima([])
     with pytest.raises(InputError, match="at least one"):
         wilson_share(0, 0)
     many = replace(some_minima[0], gates=("0" * 8,))
     with pytest.raises(InputError, match="8 interchangeable"):
-        census([many], interchangeable=True)
+        count_minima([many], interchangeable=True)

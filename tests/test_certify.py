@@ -60,7 +60,7 @@ def test_theory_does_not_apply_without_a_margin(experiment, name):
         assert judge(found) is Verdict.VACUOUS
         assert found.assumptions["gate margin z"].value == pytest.approx(1.5)
     assert not certify.results(
-        replace(changed, problems={name: changed.problems[name]}, reach=None)
+        replace(changed, problems={name: changed.problems[name]}, census=None, reach=None)
     )
 
 

@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError, data, exact_loss, gradient_norm, predict_memorization
-from dae_theory.solve import common_span, hessian_product, solve_local_minimum
+from dae_theory.solve import (
+    common_span,
+    hessian_product,
+    solve_local_minimum,
+    span_and_outside,
+)
 
 TOLERANCE = 1e-9
 SIGMA, LAM = 0.1, 1e-3
@@ -151,6 +156,19 @@ def test_common_span():
         np.testing.assert_allclose(basis @ (basis.T @ matrix), matrix, atol=1e-13)
     np.testing.assert_array_equal(common_span(np.eye(3), b[:3]), np.eye(3))
     assert common_span(np.zeros((4, 2))).shape == (4, 1)
+
+
+@pytest.mark.parametrize("rank", [1, 5, 6, 7])
+def test_one_direction_outside_the_span_is_added_if_there_is_any(rank):
+    random = np.random.RandomState(9)
+    matrix = random.normal(size=(7, rank)) @ random.normal(size=(rank, 20))
+    basis = span_and_outside(matrix[:, :3], matrix[:, 3:])
+    assert basis.shape == (7, min(rank + 1, 7))
+    np.testing.assert_allclose(basis.T @ basis, np.eye(basis.shape[1]), atol=1e-14)
+    np.testing.assert_allclose(basis @ (basis.T @ matrix), matrix, atol=1e-13)
+    if rank < 7:
+        np.testing.assert_allclose(basis[:, -1] @ matrix, 0, atol=1e-13)
+    np.testing.assert_array_equal(span_and_outside(matrix[:, :3], matrix[:, 3:]), basis)
 
 
 def test_zero_columns_stay_zero():
