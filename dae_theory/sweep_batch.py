@@ -193,7 +193,8 @@ def compute_batch(
     programs: dict,
     tick: Callable[[float], None],
 ) -> tuple[dict[str, Sequence], dict[str, np.ndarray] | None, float]:
-    """Columns, weights, and seconds spent compiling; ``programs`` keeps those compiled before.
+    """Columns, weights, and seconds until the programs of a new shape are there; ``programs`` keeps
+    those compiled before.
 
     When the device gives up (out of memory, say) the cells are marked 'failed'.
     """
@@ -201,13 +202,12 @@ def compute_batch(
     start = time.monotonic()
     compile_s, weights = 0.0, None
     try:
+        shape = (batch.sizes, batch.size, batch.data_sets)
         nets_B = batch_nets(batch, cells, settings, mesh)
         inputs = batch_inputs(batch, cells, source, mesh)
-        shape = (batch.sizes, batch.size, batch.data_sets)
         if shape not in programs:
-            compiling = time.monotonic()
             programs[shape] = compile_programs(batch, nets_B, inputs, settings, mesh)
-            compile_s = time.monotonic() - compiling
+            compile_s = time.monotonic() - start
         columns, weights = run_batch(batch, cells, nets_B, inputs, programs[shape], settings, tick)
     except jax.errors.JaxRuntimeError as error:
         columns = failed_columns(len(cells), error)

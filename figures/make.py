@@ -1,7 +1,8 @@
-"""Draw figures: ``python -m figures.make --figure=ID|--all --out=DIR [--from=RUN_DIR]``.
+"""Draw figures: ``python -m figures.make --figure=ID|--all --out=DIR [--from=DIR]``.
 
-Without --from, the regimes that the figures need are run first, into OUT/run. Exit status 0 when
-the figures are drawn, 2 on bad input.
+--from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep` or `benchmarks.scaling`.
+Without it, the regimes that the figures need are run first, into OUT/run. Exit status 0 when the
+figures are drawn, 2 on bad input.
 """
 
 import importlib
@@ -18,18 +19,20 @@ import figures
 from dae_theory.errors import InputError
 from figures.results import RunResults, load
 from figures.style import RC, save
+from figures.sweeps import ScalingResults, SweepResults
 from proofs_checks.run import configure_jax
 
 FLAGS = flags.FlagValues()
+Results = RunResults | SweepResults | ScalingResults
 
 
 def _define_flags() -> None:
     both = {"flag_values": FLAGS}
     flags.DEFINE_string("figure", None, "Draw this figure only.", **both)
-    flags.DEFINE_bool("all", False, "Draw every figure; leave out those without data.", **both)
+    flags.DEFINE_bool("all", False, "Draw every figure that --from has data for.", **both)
     flags.DEFINE_bool("list", False, "List the figures and stop.", **both)
     flags.DEFINE_string("out", None, "Folder for the figures, PDF and PNG.", **both)
-    flags.DEFINE_string("from", None, "Folder of an earlier run of proofs_checks.", **both)
+    flags.DEFINE_string("from", None, "Folder of an earlier run, sweep or benchmark.", **both)
     flags.DEFINE_bool("quick", False, "Without --from: run with fewer seeds and steps.", **both)
     flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
 
@@ -46,9 +49,29 @@ def known_figures() -> dict[str, ModuleType]:
     return {module.ID: module for module in modules}
 
 
-def draw_one(module: ModuleType, results: RunResults, out_dir: Path) -> list[Path]:
-    """Draw and save one figure; returns the files. InputError when the run lacks its data."""
-    results.require(module.ID, module.REGIMES, module.NEEDS)
+def source_of(module: ModuleType) -> type[Results]:
+    """What a figure is drawn from: a run of proofs_checks unless its module says otherwise."""
+    return getattr(module, "SOURCE", RunResults)
+
+
+def load_any(folder: Path) -> Results:
+    """Read the run, sweep or benchmark in a folder; InputError when there is none."""
+    for source in (SweepResults, ScalingResults):
+        if source.found_in(folder):
+            return source.load(folder)
+    return load(folder)
+
+
+def draw_one(module: ModuleType, results: Results, out_dir: Path) -> list[Path]:
+    """Draw and save one figure; returns the files. InputError when the results lack its data."""
+    source = source_of(module)
+    if not isinstance(results, source):
+        raise InputError(
+            f"figure {module.ID} is drawn from {source.ORIGIN}; {results.folder} holds "
+            f"{type(results).ORIGIN}"
+        )
+    if source is RunResults:
+        results.require(module.ID, module.REGIMES, module.NEEDS)
     with mpl.rc_context(RC):
         return save(module.draw(results), out_dir, module.ID)
 
@@ -57,13 +80,18 @@ def draw_all(run_dir: Path, out_dir: Path) -> int:
     """Draw every figure whose data a run produced; returns how many."""
     results = load(run_dir)
     drawn = 0
-    for module in known_figures().values():
+    for module in drawn_from(RunResults):
         try:
             draw_one(module, results, out_dir)
         except InputError:
             continue
         drawn += 1
     return drawn
+
+
+def drawn_from(source: type[Results]) -> list[ModuleType]:
+    """The figures that are drawn from such results."""
+    return [module for module in known_figures().values() if source_of(module) is source]
 
 
 def run_regimes(regimes: set[str], run_dir: Path, quick: bool) -> None:
@@ -77,22 +105,32 @@ def run_regimes(regimes: set[str], run_dir: Path, quick: bool) -> None:
         print("some verdicts of the run were not as expected; drawing its results all the same")
 
 
-def chosen_figures(figure_id: str | None, everything: bool) -> list[ModuleType]:
-    """The modules that --figure or --all stand for."""
+def chosen_figure(figure_id: str | None, everything: bool) -> ModuleType | None:
+    """The module that --figure stands for, None for --all."""
     known = known_figures()
     if everything == (figure_id is not None):
         raise InputError(f"choose either --all or --figure, one of {', '.join(known)}")
     if everything:
-        return list(known.values())
+        return None
     if figure_id not in known:
         raise InputError(f"figure: unknown figure {figure_id!r}; known are {', '.join(known)}")
-    return [known[figure_id]]
+    return known[figure_id]
 
 
-def make(modules: list[ModuleType], run_dir: Path, out_dir: Path, skip_missing: bool) -> None:
-    """Draw these figures from a run and print each file."""
-    results = load(run_dir)
+def run_for(chosen: ModuleType | None, run_dir: Path, quick: bool) -> None:
+    """Run what a figure (None: every figure) is drawn from."""
+    modules = drawn_from(RunResults) if chosen is None else [chosen]
     for module in modules:
+        source = source_of(module)
+        if source is not RunResults:
+            raise InputError(f"from: figure {module.ID} needs {source.ORIGIN}: --from=DIR")
+    run_regimes({regime for module in modules for regime in module.REGIMES}, run_dir, quick)
+
+
+def make(chosen: ModuleType | None, results: Results, out_dir: Path) -> None:
+    """Draw one figure, or (None) all that these results have data for, and print each file."""
+    skip_missing = chosen is None
+    for module in drawn_from(type(results)) if skip_missing else [chosen]:
         try:
             files = draw_one(module, results, out_dir)
         except InputError as error:
@@ -119,18 +157,15 @@ def main(argv: list[str]) -> int:
             for figure_id, module in known_figures().items():
                 print(f"{figure_id:16} {module.__doc__.splitlines()[0]}")
             return 0
-        modules = chosen_figures(FLAGS.figure, FLAGS.all)
+        chosen = chosen_figure(FLAGS.figure, FLAGS.all)
         if FLAGS.out is None:
             raise InputError("out: say where the figures go, --out=DIR")
         out_dir = Path(FLAGS.out)
-        source = FLAGS["from"].value
-        if source is None:
-            run_dir = out_dir / "run"
-            needed = {regime for module in modules for regime in module.REGIMES}
-            run_regimes(needed, run_dir, FLAGS.quick)
-        else:
-            run_dir = Path(source)
-        make(modules, run_dir, out_dir, skip_missing=FLAGS.all)
+        folder = FLAGS["from"].value
+        if folder is None:
+            folder = out_dir / "run"
+            run_for(chosen, folder, FLAGS.quick)
+        make(chosen, load_any(Path(folder)), out_dir)
     except (InputError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,6 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from proofs_checks.report import SCHEMA
 @dataclass(frozen=True)
 class RunResults:
     """Arrays of results.npz by key, such as ``memorize/w1``, and report.json as plain data."""
+
+    ORIGIN: ClassVar[str] = "a run, the --out of python -m proofs_checks.run"
 
     folder: Path
     arrays: dict[str, np.ndarray]
