@@ -6,6 +6,7 @@ units; `mehler_loss` replaces the quadrature by matrix products and returns a bo
 error that makes.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -128,15 +129,16 @@ def mehler_loss(
     *,
     terms: int = 16,
     exact_pairs: int = 0,
-    chunk: int = 1024,
+    chunk: int = 256,
 ) -> MehlerLoss:
     """Objective (1) with pair moments from ``terms`` matrix products (THEORY.md §7, fast form).
 
     The diagonal is exact, and so are the ``exact_pairs`` pairs of units with the largest
     truncation error. What the rest leaves out is bounded: by Cauchy-Schwarz the tail of a
     pair is at most |ρ|^(terms+1) times the geometric mean of the two units' own tails, which
-    are known because at ρ=1 the series must sum to E h². Samples are processed ``chunk`` at
-    a time, so memory does not grow with N beyond the data itself. Differentiable.
+    are known because at ρ=1 the series must sum to E h². Beside the data it needs memory for a
+    few (N, P) arrays; pair moments are summed ``chunk`` samples at a time, in the cache.
+    Differentiable once in reverse mode; take Hessian products forward over reverse.
     """
     n_samples, width = x_ND.shape[0], w1_DP.shape[1]
     weight_N = weights_or_uniform(sample_weight, x_ND)
@@ -147,68 +149,122 @@ def mehler_loss(
 
     chunk = min(chunk, n_samples)
     padding = -n_samples % chunk
-    x_CND = jnp.pad(x_ND, ((0, padding), (0, 0))).reshape(-1, chunk, x_ND.shape[1])
-    weight_CN = jnp.pad(weight_N, (0, padding)).reshape(-1, chunk)
 
-    @jax.checkpoint
-    def add_chunk(carry, batch):
-        series_PP, tail_P, square_P, cross = carry
-        x_ND, weight_N = batch
-        z_NP = standard_margins(x_ND, u_DP, sigma)
-        chunk_series, chunk_tail = _mehler_series(z_NP, weight_N, rho_PP, terms)
-        square = weight_N @ relu_square(z_NP)
-        mean_NP = scale_P * relu_mean(z_NP)
-        chunk_cross = jnp.sum(weight_N[:, None] * mean_NP * (x_ND @ w2_DP))
-        return (
-            series_PP + chunk_series,
-            tail_P + chunk_tail,
-            square_P + square,
-            cross + chunk_cross,
-        ), None
+    def chunks(array):
+        pad_widths = ((0, padding), *((0, 0),) * (array.ndim - 1))
+        return jnp.pad(array, pad_widths).reshape(-1, chunk, *array.shape[1:])
 
-    zeros_P = jnp.zeros(width, x_ND.dtype)
-    start = (jnp.zeros((width, width), x_ND.dtype), zeros_P, zeros_P, jnp.zeros((), x_ND.dtype))
-    (moment_PP, tail_P, square_P, cross), _ = jax.lax.scan(add_chunk, start, (x_CND, weight_CN))
-
+    z_CNP = chunks(standard_margins(x_ND, u_DP, sigma))
+    weight_CN = chunks(weight_N)
+    tail_P = _unit_tails(jax.lax.stop_gradient(z_CNP), weight_CN, terms)
     tail_PP = jnp.abs(rho_PP) ** (terms + 1) * jnp.sqrt(jnp.outer(tail_P, tail_P))
     tail_PP = jax.lax.stop_gradient(tail_PP * jnp.abs(gram_PP)) * (1 - jnp.eye(width))
-    moment_PP = moment_PP.at[jnp.diag_indices(width)].set(square_P)
-    if exact_pairs > 0:
-        rows, columns = _worst_pairs(tail_PP, min(exact_pairs, width * (width - 1) // 2))
-        exact = _exact_pair_moments(x_CND, weight_CN, u_DP, rho_PP, q_PP, sigma, rows, columns)
-        moment_PP = moment_PP.at[rows, columns].set(exact).at[columns, rows].set(exact)
-        tail_PP = tail_PP.at[rows, columns].set(0.0).at[columns, rows].set(0.0)
 
+    pair_PP, exact = gram_PP.at[jnp.diag_indices(width)].set(0.0), 0.0
+    if exact_pairs > 0:
+        pairs = _worst_pairs(tail_PP, min(exact_pairs, width * (width - 1) // 2))
+        moment_M = _exact_pair_moments(z_CNP, weight_CN, rho_PP[pairs], q_PP[pairs], *pairs)
+        exact = 2 * gram_PP[pairs] @ moment_M
+        pair_PP = pair_PP.at[pairs].set(0.0).at[pairs[::-1]].set(0.0)
+        tail_PP = tail_PP.at[pairs].set(0.0).at[pairs[::-1]].set(0.0)
+
+    y_CNP = chunks(x_ND @ (scale_P * w2_DP))
+    series = _series_loss(terms, z_CNP, y_CNP, weight_CN, pair_PP, jnp.diag(gram_PP), rho_PP)
     power = jnp.sum(weight_N * jnp.sum(x_ND**2, axis=1))
-    loss = jnp.sum(gram_PP * moment_PP) - 2 * cross + power + weight_penalty(w1_DP, w2_DP, lam)
+    loss = series + exact + power + weight_penalty(w1_DP, w2_DP, lam)
     return MehlerLoss(loss, jnp.sum(tail_PP))
 
 
-def _mehler_series(
-    z_NP: Float[Array, "N P"], weight_N: Float[Array, " N"], rho_PP: Float[Array, "P P"], terms: int
-) -> tuple[Float[Array, "P P"], Float[Array, " P"]]:
-    """Σ_{k≤terms} ρ^k Σ_n weight c_k c_kᵀ / k!, and each unit's tail Σ_{k>terms} c_k²/k!."""
+def _mehler_coefficients(z_NP: Float[Array, "N P"], count: int) -> list[Float[Array, "N P"]]:
+    """|c_k|/√k! for k < count: E h, Φ, then He_{k-2}(z) φ(z)/√k! by its three-term recurrence.
 
-    def term(coefficient_NP, power_PP):
-        return power_PP * jnp.einsum("n,ni,nj->ij", weight_N, coefficient_NP, coefficient_NP)
+    The signs (−1)^k of c_k cancel in every product of two units.
+    """
+    gate_NP, density_NP = cdf(z_NP), pdf(z_NP)
+    coefficients = [z_NP * gate_NP + density_NP, gate_NP]
+    # he = He_{k-2}(z) φ(z) / √(k-2)!; without φ it would overflow at large z.
+    previous_NP, he_NP = jnp.zeros_like(z_NP), density_NP
+    for k in range(2, count):
+        coefficients.append(he_NP / (k * (k - 1)) ** 0.5)
+        following_NP = (z_NP * he_NP - (k - 2) ** 0.5 * previous_NP) / (k - 1) ** 0.5
+        previous_NP, he_NP = he_NP, following_NP
+    return coefficients[:count]
 
-    mean_NP, gate_NP, density_NP = relu_mean(z_NP), cdf(z_NP), pdf(z_NP)
-    series_PP = term(mean_NP, jnp.ones_like(rho_PP)) + term(gate_NP, rho_PP)
-    energy_NP = mean_NP**2 + gate_NP**2
-    power_PP = rho_PP
-    # hermite = He_{k-2}(z) / sqrt((k-2)!), by its three-term recurrence.
-    previous_NP, hermite_NP = jnp.zeros_like(z_NP), jnp.ones_like(z_NP)
-    for k in range(2, terms + 1):
-        power_PP = power_PP * rho_PP
-        coefficient_NP = density_NP * hermite_NP / (k * (k - 1)) ** 0.5
-        series_PP += term(coefficient_NP, power_PP)
-        energy_NP += coefficient_NP**2
-        following_NP = (z_NP * hermite_NP - (k - 2) ** 0.5 * previous_NP) / (k - 1) ** 0.5
-        previous_NP, hermite_NP = hermite_NP, following_NP
-    # The tail is a difference of nearly equal numbers: no less than their rounding error.
-    square_NP = relu_square(z_NP)
-    rounding_NP = 4 * jnp.finfo(z_NP.dtype).eps * square_NP
-    return series_PP, weight_N @ jnp.maximum(square_NP - energy_NP, rounding_NP)
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _series_loss(
+    terms: int,
+    z_CNP: Float[Array, "C N P"],
+    y_CNP: Float[Array, "C N P"],
+    weight_CN: Float[Array, "C N"],
+    pair_PP: Float[Array, "P P"],
+    square_P: Float[Array, " P"],
+    rho_PP: Float[Array, "P P"],
+) -> Scalar:
+    """Σ_n weight [Σ_ij pair_ij Σ_k ρ_ij^k c_k(i)c_k(j)/k! + Σ_j square_j E h_j² − 2 Σ_j y_j E h_j]
+    of units of scale one. ``pair`` and ``ρ`` are symmetric.
+    """
+    return _series_forward(terms, z_CNP, y_CNP, weight_CN, pair_PP, square_P, rho_PP)[0]
+
+
+def _series_forward(terms, z_CNP, y_CNP, weight_CN, pair_PP, square_P, rho_PP):
+    """The value, and all its derivatives in the same pass: two products of N P² a term, half of
+    what reverse differentiation of the sum takes, and nothing of the forward pass is kept."""
+    power_KPP = [jnp.ones_like(rho_PP)]
+    for _ in range(terms):
+        power_KPP.append(power_KPP[-1] * rho_PP)
+
+    def add_chunk(carry, batch):
+        loss, pair_slope_PP, square_slope_P, rho_slope_PP = carry
+        z_NP, y_NP, weight_N = batch
+        c_KNP = _mehler_coefficients(z_NP, terms + 2)
+        mean_NP, gate_NP = c_KNP[:2]
+        second_NP = z_NP * mean_NP + gate_NP  # E h²
+        loss_NP = second_NP * square_P - 2 * mean_NP * y_NP
+        z_slope_NP = 2 * (mean_NP * square_P - gate_NP * y_NP)
+        for k, (c_NP, next_NP, power_PP) in enumerate(
+            zip(c_KNP, c_KNP[1:], power_KPP, strict=False)
+        ):
+            partner_NP = c_NP @ (pair_PP * power_PP)
+            moment_PP = (weight_N[:, None] * c_NP).T @ c_NP
+            # dc_k/dz = c_{k+1}, which the signs that were dropped turn round from k = 2 on.
+            z_slope_NP += (2 if k < 2 else -2) * (k + 1) ** 0.5 * partner_NP * next_NP
+            loss_NP += partner_NP * c_NP
+            pair_slope_PP += power_PP * moment_PP
+            if k > 0:
+                rho_slope_PP += k * power_KPP[k - 1] * pair_PP * moment_PP
+        loss_N = jnp.sum(loss_NP, axis=1)
+        slopes = (pair_slope_PP, square_slope_P + weight_N @ second_NP, rho_slope_PP)
+        by_sample = (weight_N[:, None] * z_slope_NP, -2 * weight_N[:, None] * mean_NP, loss_N)
+        return (loss + weight_N @ loss_N, *slopes), by_sample
+
+    zeros_PP = jnp.zeros_like(rho_PP)
+    start = (jnp.zeros((), z_CNP.dtype), zeros_PP, jnp.zeros_like(square_P), zeros_PP)
+    (loss, *slopes), by_sample = jax.lax.scan(add_chunk, start, (z_CNP, y_CNP, weight_CN))
+    return loss, (*by_sample, *slopes)
+
+
+def _series_backward(terms, slopes, cotangent):
+    return tuple(cotangent * slope for slope in slopes)
+
+
+_series_loss.defvjp(_series_forward, _series_backward)
+
+
+def _unit_tails(
+    z_CNP: Float[Array, "C N P"], weight_CN: Float[Array, "C N"], terms: int
+) -> Float[Array, " P"]:
+    """What the series leaves out of each unit's E h²: Σ_n weight Σ_{k>terms} c_k²/k!."""
+
+    def add_chunk(total_P, batch):
+        z_NP, weight_N = batch
+        square_NP = relu_square(z_NP)
+        energy_NP = sum(c_NP**2 for c_NP in _mehler_coefficients(z_NP, terms + 1))
+        # A difference of nearly equal numbers: no less than their rounding error.
+        rounding_NP = 4 * jnp.finfo(z_NP.dtype).eps * square_NP
+        return total_P + weight_N @ jnp.maximum(square_NP - energy_NP, rounding_NP), None
+
+    return jax.lax.scan(add_chunk, jnp.zeros(z_CNP.shape[2], z_CNP.dtype), (z_CNP, weight_CN))[0]
 
 
 def _worst_pairs(tail_PP: Array, count: int) -> tuple[Int[Array, " M"], Int[Array, " M"]]:
@@ -218,17 +274,13 @@ def _worst_pairs(tail_PP: Array, count: int) -> tuple[Int[Array, " M"], Int[Arra
     return jnp.unravel_index(flat, tail_PP.shape)
 
 
-def _exact_pair_moments(x_CND, weight_CN, u_DP, rho_PP, q_PP, sigma, rows, columns) -> Array:
+def _exact_pair_moments(z_CNP, weight_CN, rho_M, q_M, rows, columns) -> Array:
     """Σ_n weight E h_i h_j (unit scale) for the listed pairs, chunk by chunk."""
 
     @jax.checkpoint
     def add_chunk(total_M, batch):
-        x_ND, weight_N = batch
-        z_NP = standard_margins(x_ND, u_DP, sigma)
-        pairs = pair_moments(
-            z_NP[:, rows], z_NP[:, columns], rho_PP[rows, columns], q_PP[rows, columns]
-        )
+        z_NP, weight_N = batch
+        pairs = pair_moments(z_NP[:, rows], z_NP[:, columns], rho_M, q_M)
         return total_M + weight_N @ pairs.relu_relu, None
 
-    total_M, _ = jax.lax.scan(add_chunk, jnp.zeros(rows.shape, x_CND.dtype), (x_CND, weight_CN))
-    return total_M
+    return jax.lax.scan(add_chunk, jnp.zeros_like(rho_M), (z_CNP, weight_CN))[0]

@@ -417,6 +417,37 @@ def test_mehler_gradient_equals_the_exact_gradient():
         np.testing.assert_allclose(slope, exact, atol=1e-8)
 
 
+def test_mehler_hessian_product_equals_the_exact_one():
+    w1, w2, x = near_orthogonal_problem()
+    direction1, direction2 = np.random.RandomState(13).normal(size=(2, *w1.shape))
+
+    def gradient(a, b):
+        def expanded(a, b):
+            return mehler_loss(a, b, x, SIGMA, LAM, terms=16, exact_pairs=4, chunk=3).loss
+
+        return jnp.stack(jax.grad(expanded, argnums=(0, 1))(a, b))
+
+    measured = jax.jit(lambda a, b: jax.jvp(gradient, (a, b), (direction1, direction2))[1])(w1, w2)
+    expected = hessian_product(w1, w2, x, direction1, direction2, SIGMA, LAM)
+    np.testing.assert_allclose(measured, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("argument", ["samples", "sample weights"])
+def test_mehler_derivatives_in_the_data_equal_the_exact_ones(argument):
+    w1, w2, x = near_orthogonal_problem()
+    weights = np.arange(1.0, 8) / 28
+    index = {"samples": 2, "sample weights": 5}[argument]
+
+    def expanded(*arguments):
+        return mehler_loss(*arguments, terms=12, chunk=3).loss
+
+    measured, expected = (
+        jax.jit(jax.grad(function, argnums=index))(w1, w2, x, SIGMA, LAM, weights)
+        for function in (expanded, exact_loss)
+    )
+    np.testing.assert_allclose(measured, expected, atol=1e-8)
+
+
 def test_mehler_loss_of_zero_columns_is_finite():
     w1, w2, x = near_orthogonal_problem()
     padded = [np.pad(w, ((0, 0), (0, 2))) for w in (w1, w2)]

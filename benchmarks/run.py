@@ -1,0 +1,210 @@
+"""Measure: ``python -m benchmarks.run --out=DIR [--quick] [--case=RECIPE/CONTENDER,...]``.
+
+Needs ``pip install '.[bench]'`` and the whole machine: nothing else should run. On the same images
+and from the same starts, each case in a process of its own, two threads each:
+
+- torch: a plain PyTorch loop (THEORY.md §12), all steps;
+- sgd: our training, same optimizer and steps (drawn noise and starts differ, and its RMSprop
+  averages squares with .9, PyTorch's with .99);
+- sweep: the same, --seeds seeds × 4 sample counts in one call, fewer steps;
+- solver: ours on the exact objective, from random starts; to the minimum for memorization, below
+  the loss of the loop for generalization;
+- evaluation: one loss and gradient of that objective on all images, generalization only;
+- stationary: the solver to a stationary point, generalization only.
+
+Final losses are exact, in float64, at the λ that makes (1) and the loop's objective equal
+(`Recipe.lam`). ``--quick`` times fewer steps and extrapolates. Writes DIR/results.json and prints
+a table. Exit status 0, or 2 on bad input.
+"""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from absl import flags
+
+from benchmarks import machine
+from benchmarks.cases import CONTENDERS
+from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
+from dae_theory.errors import InputError, check_count
+
+RECIPES = {recipe.name: recipe for recipe in (MEMORIZATION, GENERALIZATION)}
+CASES = tuple(
+    f"{recipe}/{contender}"
+    for recipe in RECIPES
+    for contender in CONTENDERS
+    if recipe == "generalization" or contender not in ("evaluation", "stationary")
+)
+QUICK_STEPS = 2000
+SWEEP_STEPS = {"memorization": 5000, "generalization": 500}
+FLAGS = flags.FlagValues()
+
+
+def _define_flags() -> None:
+    both = {"flag_values": FLAGS}
+    flags.DEFINE_string("out", None, "Folder for results.json and the files of each case.", **both)
+    flags.DEFINE_bool("quick", False, "Time a fraction of the steps and extrapolate.", **both)
+    flags.DEFINE_list("case", list(CASES), "Cases to run, RECIPE/CONTENDER.", **both)
+    flags.DEFINE_integer("seeds", 16, "Seeds of a sweep.", **both)
+    flags.DEFINE_integer("steps", MEMORIZATION.steps, "Steps of the recipes.", **both)
+    flags.DEFINE_integer("n", GENERALIZATION.n, "Images of 'generalization'.", **both)
+    flags.DEFINE_integer("p", MEMORIZATION.width, "Units.", **both)
+    flags.DEFINE_integer("image_size", MEMORIZATION.size, "Pixels a side.", **both)
+    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+
+
+_define_flags()
+
+
+def run_case(recipe: Recipe, contender: str, data: Path, steps: int, seeds: int) -> dict:
+    """Run one case in a fresh process, files beside the data; returns its result."""
+    stem = data.parent / f"{recipe.name}-{contender}"
+    spec, result = stem.with_suffix(".spec.json"), stem.with_suffix(".json")
+    content = {
+        "recipe": dataclasses.asdict(recipe),
+        "contender": contender,
+        "data": str(data),
+        "steps": steps,
+        "seeds": seeds,
+        "result": str(result),
+    }
+    spec.write_text(json.dumps(content))
+    command = [sys.executable, "-m", "benchmarks.cases", str(spec)]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
+    if done.returncode:
+        raise InputError(f"{recipe.name}/{contender} failed: {done.stderr.strip()[-2000:]}")
+    return json.loads(result.read_text())
+
+
+def compare(results: dict[str, dict]) -> dict[str, float]:
+    """Ratios of wall times against the loop, where both cases were run."""
+    ratios = {}
+    for case, result in results.items():
+        recipe, contender = case.split("/")
+        loop = results.get(f"{recipe}/torch")
+        if loop is None or contender in ("torch", "evaluation"):
+            continue
+        if contender == "sweep":
+            per_step = "milliseconds_per_net_step"
+            ratios[f"{case} per step"] = loop[per_step] / result[per_step]
+        else:
+            for kind in ("warm", "cold"):
+                key = f"{kind}_seconds"
+                ratios[f"{case} {kind}"] = loop[key] / result[key]
+    return ratios
+
+
+def table(results: dict[str, dict]) -> str:
+    """One line a case."""
+    columns = {
+        "cold_seconds": ("cold s", "{:.2f}"),
+        "warm_seconds": ("warm s", "{:.3f}"),
+        "milliseconds_per_net_step": ("ms/step", "{:.3f}"),
+        "gflops": ("GFLOP/s", "{:.0f}"),
+        "matmul_gflops": ("peak", "{:.0f}"),
+        "exact_loss": ("exact loss", "{:.6f}"),
+        "gain_error": ("gain error", "{:.1e}"),
+        "grad_norm": ("|grad|", "{:.1e}"),
+        "error_bound": ("bound", "{:.0e}"),
+        "evaluations": ("evals", "{:d}"),
+        "peak_memory_mib": ("MiB", "{:.0f}"),
+        "load_average": ("load", "{:.1f}"),
+    }
+    rows = [["case", *(title for title, _ in columns.values())]]
+    for case, result in results.items():
+        cells = [
+            form.format(result[key]) if key in result else "" for key, (_, form) in columns.items()
+        ]
+        cells[0] += "*" if result.get("extrapolated") else ""
+        rows.append([case, *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        row[0].ljust(widths[0])
+        + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
+        for row in rows
+    ]
+    if any(result.get("extrapolated") for result in results.values()):
+        lines.append("* seconds of all steps extrapolated from fewer; losses are those after fewer")
+    return "\n".join(lines)
+
+
+def run(cases: list[str], recipes: dict[str, Recipe], seeds: int, quick: bool, out: Path) -> dict:
+    """Run the cases one after the other; returns and writes all results."""
+    out.mkdir(parents=True, exist_ok=True)
+    results = {}
+    for case in cases:
+        recipe_name, contender = case.split("/")
+        recipe = recipes[recipe_name]
+        if contender == "torch" and importlib.util.find_spec("torch") is None:
+            print(f"left out: {case} needs PyTorch, pip install '.[bench]'")
+            continue
+        data = out / f"{recipe_name}.npy"
+        if not data.exists():
+            np.save(data, recipe.samples())
+        steps = (
+            min(recipe.steps, SWEEP_STEPS[recipe_name]) if contender == "sweep" else recipe.steps
+        )
+        if quick:
+            steps = min(
+                steps, SWEEP_STEPS[recipe_name] // 5 if contender == "sweep" else QUICK_STEPS
+            )
+        results[case] = run_case(recipe, contender, data, steps, seeds)
+        print(f"{case}: {results[case]['cold_seconds']:.2f} s cold", flush=True)
+    everything = {
+        "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]),
+        "machine": machine.describe(),
+        "recipes": {
+            name: dataclasses.asdict(recipe) | {"lam": recipe.lam}
+            for name, recipe in recipes.items()
+        },
+        "cases": results,
+        "times_faster_than_torch": compare(results),
+    }
+    (out / "results.json").write_text(json.dumps(everything, indent=1))
+    return everything
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        FLAGS.unparse_flags()
+        rest = FLAGS(argv)
+        if len(rest) > 1:
+            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
+        if FLAGS.help:
+            print(__doc__)
+            print(FLAGS.get_help())
+            return 0
+        unknown = [case for case in FLAGS.case if case not in CASES]
+        if unknown:
+            raise InputError(f"case: unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
+        if FLAGS.out is None:
+            raise InputError("out: say where the results go, --out=DIR")
+        for name in ("seeds", "steps", "n", "p"):
+            check_count(FLAGS[name].value, name)
+        recipes = {
+            name: dataclasses.replace(
+                recipe,
+                width=FLAGS.p,
+                steps=FLAGS.steps,
+                size=FLAGS.image_size,
+                n=FLAGS.n if name == "generalization" else recipe.n,
+            )
+            for name, recipe in RECIPES.items()
+        }
+        results = run(FLAGS.case, recipes, FLAGS.seeds, FLAGS.quick, Path(FLAGS.out))
+        print(table(results["cases"]))
+        for name, ratio in results["times_faster_than_torch"].items():
+            print(f"{name}: {ratio:.2f} times faster than the PyTorch loop")
+    except (InputError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
