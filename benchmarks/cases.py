@@ -34,7 +34,7 @@ STATIONARY = 1e-4  # ‖∇L‖ of the stationary point, in units of the loss
 SOLVER_STAGES = (
     Stage(2000, 256, "float32", 75),
     Stage(None, 256, "float32", 75),
-    Stage(None, None, "float32", 25),
+    Stage(None, None, "float32", 75),
 )
 
 

@@ -133,7 +133,7 @@ def table(results: dict[str, dict]) -> str:
 
 
 def run(cases: list[str], recipes: dict[str, Recipe], seeds: int, quick: bool, out: Path) -> dict:
-    """Run the cases one after the other; returns and writes all results."""
+    """Run the cases one after the other; returns the report, written after every case."""
     out.mkdir(parents=True, exist_ok=True)
     results = {}
     for case in cases:
@@ -154,7 +154,13 @@ def run(cases: list[str], recipes: dict[str, Recipe], seeds: int, quick: bool, o
             )
         results[case] = run_case(recipe, contender, data, steps, seeds)
         print(f"{case}: {results[case]['cold_seconds']:.2f} s cold", flush=True)
-    everything = {
+        (out / "results.json").write_text(json.dumps(report(recipes, results), indent=1))
+    return report(recipes, results)
+
+
+def report(recipes: dict[str, Recipe], results: dict[str, dict]) -> dict:
+    """What results.json holds: command, machine, recipes, cases, ratios of wall times."""
+    return {
         "command": " ".join(["python -m benchmarks.run", *sys.argv[1:]]),
         "machine": machine.describe(),
         "recipes": {
@@ -164,8 +170,6 @@ def run(cases: list[str], recipes: dict[str, Recipe], seeds: int, quick: bool, o
         "cases": results,
         "times_faster_than_torch": compare(results),
     }
-    (out / "results.json").write_text(json.dumps(everything, indent=1))
-    return everything
 
 
 def main(argv: list[str]) -> int:

@@ -163,8 +163,8 @@ def mehler_loss(
     pair_PP, exact = gram_PP.at[jnp.diag_indices(width)].set(0.0), 0.0
     if exact_pairs > 0:
         pairs = _worst_pairs(tail_PP, min(exact_pairs, width * (width - 1) // 2))
-        moment_M = _exact_pair_moments(z_CNP, weight_CN, rho_PP[pairs], q_PP[pairs], *pairs)
-        exact = 2 * gram_PP[pairs] @ moment_M
+        of_pairs = (gram_PP[pairs], rho_PP[pairs], q_PP[pairs], *pairs)
+        exact = 2 * _exact_pair_loss(z_CNP, weight_CN, *of_pairs)
         pair_PP = pair_PP.at[pairs].set(0.0).at[pairs[::-1]].set(0.0)
         tail_PP = tail_PP.at[pairs].set(0.0).at[pairs[::-1]].set(0.0)
 
@@ -274,13 +274,40 @@ def _worst_pairs(tail_PP: Array, count: int) -> tuple[Int[Array, " M"], Int[Arra
     return jnp.unravel_index(flat, tail_PP.shape)
 
 
-def _exact_pair_moments(z_CNP, weight_CN, rho_M, q_M, rows, columns) -> Array:
-    """Σ_n weight E h_i h_j (unit scale) for the listed pairs, chunk by chunk."""
+@jax.custom_vjp
+def _exact_pair_loss(
+    z_CNP: Float[Array, "C N P"],
+    weight_CN: Float[Array, "C N"],
+    gram_M: Float[Array, " M"],
+    rho_M: Float[Array, " M"],
+    q_M: Float[Array, " M"],
+    rows_M: Int[Array, " M"],
+    columns_M: Int[Array, " M"],
+) -> Scalar:
+    """Σ_n weight Σ_m gram_m E h_i h_j (unit scale) over the listed pairs m = (i, j), exact."""
+    return _exact_pair_forward(z_CNP, weight_CN, gram_M, rho_M, q_M, rows_M, columns_M)[0]
 
-    @jax.checkpoint
-    def add_chunk(total_M, batch):
+
+def _exact_pair_forward(z_CNP, weight_CN, gram_M, rho_M, q_M, rows_M, columns_M):
+    """The value and its derivatives, which `pair_moments` returns beside it."""
+
+    def add_chunk(carry, batch):
+        moment_M, both_M = carry
         z_NP, weight_N = batch
-        pairs = pair_moments(z_NP[:, rows], z_NP[:, columns], rho_M, q_M)
-        return total_M + weight_N @ pairs.relu_relu, None
+        pairs = pair_moments(z_NP[:, rows_M], z_NP[:, columns_M], rho_M, q_M)
+        z_slope_NP = jnp.zeros_like(z_NP).at[:, rows_M].add(gram_M * pairs.gate_relu)
+        z_slope_NP = z_slope_NP.at[:, columns_M].add(gram_M * pairs.relu_gate)
+        sums = (moment_M + weight_N @ pairs.relu_relu, both_M + weight_N @ pairs.both_active)
+        return sums, (weight_N[:, None] * z_slope_NP, pairs.relu_relu @ gram_M)
 
-    return jax.lax.scan(add_chunk, jnp.zeros_like(rho_M), (z_CNP, weight_CN))[0]
+    start = (jnp.zeros_like(rho_M), jnp.zeros_like(rho_M))
+    (moment_M, both_M), by_sample = jax.lax.scan(add_chunk, start, (z_CNP, weight_CN))
+    return gram_M @ moment_M, (*by_sample, moment_M, gram_M * both_M)
+
+
+def _exact_pair_backward(slopes, cotangent):
+    # None for q, which rho stands for, and for the indices.
+    return (*(cotangent * slope for slope in slopes), None, None, None)
+
+
+_exact_pair_loss.defvjp(_exact_pair_forward, _exact_pair_backward)
