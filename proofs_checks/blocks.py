@@ -102,10 +102,10 @@ def compare_at_measured_widths(
     return comparisons
 
 
-def default_decay(x_ND, labels_N, widths) -> float:
-    """λ with nλ = DECAY_FRACTION of the smallest eigenvalue among those the blocks keep."""
+def default_decay(x_ND, labels_N, widths, fraction: float = DECAY_FRACTION) -> float:
+    """λ with nλ this fraction of the smallest eigenvalue among those the blocks keep."""
     kept = smallest_kept(x_ND, labels_N, widths)
-    return DECAY_FRACTION * min((s for s in kept if s > 0), default=0.0) / len(x_ND)
+    return fraction * min((s for s in kept if s > 0), default=0.0) / len(x_ND)
 
 
 def smallest_kept(x_ND, labels_N, widths) -> list[float]:

@@ -24,9 +24,9 @@ from proofs_checks import certify_census, certify_dead_units, certify_reach
 from proofs_checks.blocks import (
     Blocks,
     cluster_labels,
+    default_decay,
     even_widths,
     predict_on,
-    smallest_kept,
 )
 from proofs_checks.certify_evidence import (
     Certified,
@@ -53,13 +53,13 @@ from proofs_checks.certify_mutants import (
     SADDLE,
     SHRUNK,
     UNPROJECTED,
-    half_lambda_stored,
 )
 from proofs_checks.certify_reach_evidence import stored
 from proofs_checks.claims import Assumption, Claim, Evidence, Mutant, Verdict, measure_or_vacuous
 from proofs_checks.config import RunConfig
 from proofs_checks.memorize import DECAY_FRACTION as STORED_DECAY
 from proofs_checks.memorize import DEFAULT_SIGMA, choose_samples
+from proofs_checks.memorize_mutants import half_lambda
 from proofs_checks.nets import Progress, WeightsFile
 from proofs_checks.rotations_evidence import Rotations, measure_rotations
 
@@ -156,8 +156,7 @@ def _stored(x_ND: np.ndarray, sigma: float, lam: float | None) -> Blocks:
 def _clustered(x_ND, labels_N, p: int, sigma: float, lam: float | None) -> Blocks:
     widths = even_widths(p, int(labels_N.max()) + 1)
     if lam is None:
-        kept = smallest_kept(x_ND, labels_N, widths)
-        lam = BLOCK_DECAY * min((s for s in kept if s > 0), default=0.0) / len(x_ND)
+        lam = default_decay(x_ND, labels_N, widths, BLOCK_DECAY)
     return Blocks(x_ND, labels_N, widths, sigma, lam)
 
 
@@ -310,7 +309,7 @@ OWN_CLAIMS = (
                 "(5) is stationary for two samples at cosine +.3, too.",
                 "THEORY §8",
                 _always(measure_pair, 1e-8),
-                (Mutant("(5) with λ/2", lambda pair: replace(pair, predict=half_lambda_stored)),),
+                (Mutant("(5) with λ/2", lambda pair: replace(pair, predict=half_lambda)),),
                 expected=Verdict.FAILS,
             ),
         ),

@@ -6,7 +6,6 @@ from dataclasses import replace
 import numpy as np
 
 from dae_theory.census import KINDS, Minimum
-from dae_theory.theory import Prediction, predict_memorization
 from proofs_checks.certify_census_evidence import (
     COSINES,
     OPTIMIZERS,
@@ -28,6 +27,7 @@ from proofs_checks.certify_census_evidence import (
     of_ratio,
 )
 from proofs_checks.claims import Claim, Evidence, Mutant, measure_or_vacuous
+from proofs_checks.memorize_mutants import double_sigma, half_lambda
 
 SAME_LOSS = 1e-6  # relative
 NEARLY_ALL, A_QUARTER, A_THIRD, MOST = 0.05, 1 / 4, 1 / 3, 0.5  # tolerances of shares
@@ -42,17 +42,7 @@ def build(seeds: tuple[int, ...], quick: bool) -> CensusStudy:
 # --- mutants ---------------------------------------------------------------------------------
 
 
-def half_decay(x_ND, sigma, lam) -> Prediction:
-    """(5) for half the weight decay."""
-    return predict_memorization(x_ND, sigma, lam / 2)
-
-
-def double_sigma(x_ND, sigma, lam) -> Prediction:
-    """(5) for twice the noise."""
-    return predict_memorization(x_ND, 2 * sigma, lam)
-
-
-HALF_DECAY = Mutant("(5) with λ/2", lambda study: replace(study, predict=half_decay))
+HALF_LAMBDA = Mutant("(5) with λ/2", lambda study: replace(study, predict=half_lambda))
 LOSS_FORMULA = Mutant(
     "(3) for the loss of the net",
     lambda study: replace(study, net_loss=lambda prediction, x_ND: prediction.loss),
@@ -135,7 +125,7 @@ CLAIMS = (
         is_exact,
         measure_lowest,
         SAME_LOSS,
-        (HALF_DECAY, DOUBLE_SIGMA, ENTANGLED),
+        (HALF_LAMBDA, DOUBLE_SIGMA, ENTANGLED),
     ),
     _claim(
         "subsets",
@@ -144,7 +134,7 @@ CLAIMS = (
         is_exact,
         measure_subsets,
         SAME_LOSS,
-        (HALF_DECAY, DOUBLE_SIGMA, ENTANGLED),
+        (HALF_LAMBDA, DOUBLE_SIGMA, ENTANGLED),
     ),
     _share(
         "typical-4n",

@@ -28,11 +28,10 @@ from dae_theory.census import (
     wilson_share,
 )
 from dae_theory.data import equiangular_directions, random_rotation
-from dae_theory.loss import exact_loss
 from dae_theory.theory import Prediction, predict_memorization
 from dae_theory.train import TrainConfig, make_optimizer, train_step
 from proofs_checks.claims import Assumption
-from proofs_checks.probes import EXACT_MARGIN
+from proofs_checks.probes import EXACT_MARGIN, exact_loss_value
 
 N, SIGMA, LAM = 4, 0.03, 0.005
 DIMENSION = N + 1  # all directions orthogonal to the samples are alike
@@ -51,9 +50,6 @@ DESCENTS = {  # learning rate and steps; L-BFGS is part of the solver
 OPTIMIZERS = tuple(DESCENTS)
 QUICK_COSINES = (-0.2, 0.0, 0.3)
 SETTLED_SHARE = 0.99  # of the starts, that must end in a local minimum
-
-
-_exact_loss = jax.jit(exact_loss)
 
 
 class Start(NamedTuple):
@@ -163,10 +159,8 @@ def all_starts(cosines: Sequence[float], seeds: Sequence[int]) -> tuple[Start, .
 
 def net_loss(prediction: Prediction, x_ND: Float[np.ndarray, "N D"]) -> float:
     """Exact loss of the predicted net, whether or not its gates are as the theory has it."""
-    with jax.enable_x64(True):
-        return float(
-            _exact_loss(prediction.w1, prediction.w2, x_ND, prediction.sigma, prediction.lam)
-        )
+    p = prediction
+    return exact_loss_value(p.w1, p.w2, x_ND, p.sigma, p.lam)
 
 
 @dataclass(frozen=True)

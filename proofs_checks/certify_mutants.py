@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from dae_theory.curvature import Spectrum, predict_curvature
-from dae_theory.theory import Prediction, predict_blocks, predict_memorization
+from dae_theory.theory import Prediction, predict_blocks
 from proofs_checks.claims import Mutant
 
 
@@ -44,11 +44,6 @@ def last_direction_exchanged(x_ND, labels_N, widths, sigma, lam) -> Prediction:
 def half_curvature(prediction: Prediction, x_ND) -> Spectrum:
     """The eigenvalues with λ/2 for λ."""
     return predict_curvature(replace(prediction, lam=prediction.lam / 2), x_ND)
-
-
-def half_lambda_stored(x_ND, sigma, lam) -> Prediction:
-    """(5) with λ/2 for λ."""
-    return predict_memorization(x_ND, sigma, lam / 2)
 
 
 def _formula(what: str, predict: Callable[..., Prediction]) -> Mutant:

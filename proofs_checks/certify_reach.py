@@ -11,6 +11,7 @@ import numpy as np
 
 from dae_theory.theory import Prediction, predict_blocks
 from proofs_checks.blocks import Blocks
+from proofs_checks.certify_mutants import double_sigma, half_lambda, one_unit_more
 from proofs_checks.certify_reach_evidence import (
     Curve,
     Sweep,
@@ -245,21 +246,6 @@ def _formula(what: str, **changes: Callable) -> Mutant:
     return Mutant(what, lambda experiment: replace(experiment, **changes))
 
 
-def half_decay(x_ND, labels_N, widths, sigma, lam) -> Prediction:
-    """(2)-(4) with λ/2."""
-    return predict_blocks(x_ND, labels_N, widths, sigma, lam / 2)
-
-
-def double_sigma(x_ND, labels_N, widths, sigma, lam) -> Prediction:
-    """(2)-(4) with 2σ."""
-    return predict_blocks(x_ND, labels_N, widths, 2 * sigma, lam)
-
-
-def one_unit_more(x_ND, labels_N, widths, sigma, lam) -> Prediction:
-    """(2)-(4) with p_k + 1."""
-    return predict_blocks(x_ND, labels_N, [width + 1 for width in widths], sigma, lam)
-
-
 def no_threshold(x_ND, labels_N, widths, sigma, lam) -> Prediction:
     """(2)-(4) with (s − nλ)/(s + n_kσ²) for the gains, negative or not."""
     prediction = predict_blocks(x_ND, labels_N, widths, sigma, lam)
@@ -278,7 +264,7 @@ def right_labels(experiment: Reach) -> Reach:
     return replace(experiment, sweeps=experiment.sweeps | {"labels": clean})
 
 
-HALF_DECAY = _formula("λ/2 for λ", predict=half_decay)
+HALF_LAMBDA = _formula("λ/2 for λ", predict=half_lambda)
 
 CLAIMS = (
     _claim(
@@ -288,7 +274,7 @@ CLAIMS = (
         with_margin("beta"),
         measure_beta,
         ACCURATE,
-        (HALF_DECAY,),
+        (HALF_LAMBDA,),
     ),
     _claim(
         "alpha",
@@ -297,7 +283,7 @@ CLAIMS = (
         with_margin("alpha"),
         measure_within("alpha"),
         ACCURATE,
-        (_formula("2σ for σ", predict=double_sigma), HALF_DECAY),
+        (_formula("2σ for σ", predict=double_sigma), HALF_LAMBDA),
     ),
     _claim(
         "sigma",
@@ -306,7 +292,7 @@ CLAIMS = (
         with_margin("sigma"),
         measure_within("sigma"),
         ACCURATE,
-        (HALF_DECAY,),
+        (HALF_LAMBDA,),
     ),
     _claim(
         "sigma-clusters",
@@ -315,7 +301,7 @@ CLAIMS = (
         with_margin("sigma-clusters"),
         measure_within("sigma-clusters"),
         ACCURATE,
-        (_formula("2σ for σ", predict=double_sigma), HALF_DECAY),
+        (_formula("2σ for σ", predict=double_sigma), HALF_LAMBDA),
     ),
     _claim(
         "margin-two",
@@ -324,7 +310,7 @@ CLAIMS = (
         with_margin(*EVERYWHERE, margin=TRAINED_MARGIN),
         measure_pooled,
         ACCURATE,
-        (HALF_DECAY,),
+        (HALF_LAMBDA,),
         fails=True,
     ),
     _claim(
@@ -334,7 +320,7 @@ CLAIMS = (
         with_margin("lambda"),
         measure_gains,
         ACCURATE,
-        (_formula("no soft threshold", predict=no_threshold), HALF_DECAY),
+        (_formula("no soft threshold", predict=no_threshold), HALF_LAMBDA),
     ),
     _claim(
         "width",
@@ -343,7 +329,7 @@ CLAIMS = (
         with_margin("width"),
         measure_width,
         ACCURATE,
-        (_formula("p_k + 1 for p_k", predict=one_unit_more), HALF_DECAY),
+        (_formula("p_k + 1 for p_k", predict=one_unit_more), HALF_LAMBDA),
     ),
     _claim(
         "labels",
@@ -361,7 +347,7 @@ CLAIMS = (
         with_margin("shared"),
         measure_within("shared"),
         ACCURATE,
-        (HALF_DECAY,),
+        (HALF_LAMBDA,),
         fails=True,
     ),
     _claim(

@@ -18,7 +18,7 @@ from dae_theory.curvature import expansion
 from dae_theory.data import centred, equiangular_directions, faces, separable_mixture
 from dae_theory.separability import gate_margin, separable_subset
 from dae_theory.theory import Prediction
-from proofs_checks.blocks import Blocks, at_margin, predict_on, smallest_kept
+from proofs_checks.blocks import Blocks, at_margin, default_decay, predict_on
 
 N, BETA, SIGMA, DECAY = 5, -0.2, 0.05, 0.1  # stored samples
 DECAY_SIGMA = 0.03  # where λ is swept, to have a wide margin
@@ -171,7 +171,7 @@ def clustered(
     decay: float = DECAY,
 ) -> Blocks:
     """Clusters with ``width`` units each; nλ is ``decay`` times their smallest eigenvalue."""
-    lam = decay * min(smallest_kept(x_ND, labels_N, (RANK,) * CLUSTERS)) / len(x_ND)
+    lam = default_decay(x_ND, labels_N, (RANK,) * CLUSTERS, decay)
     return Blocks(x_ND, labels_N, (width,) * CLUSTERS, sigma, lam)
 
 
