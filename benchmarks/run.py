@@ -30,6 +30,7 @@ from absl import flags
 from benchmarks import machine
 from benchmarks.cases import CONTENDERS
 from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
+from dae_theory.commands import parse_options
 from dae_theory.errors import InputError, check_count
 
 RECIPES = {recipe.name: recipe for recipe in (MEMORIZATION, GENERALIZATION)}
@@ -176,12 +177,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
         FLAGS.unparse_flags()
-        rest = FLAGS(argv)
-        if len(rest) > 1:
-            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
-        if FLAGS.help:
-            print(__doc__)
-            print(FLAGS.get_help())
+        if not parse_options(FLAGS, argv, __doc__):
             return 0
         unknown = [case for case in FLAGS.case if case not in CASES]
         if unknown:

@@ -31,6 +31,7 @@ import numpy as np
 from absl import flags
 
 from benchmarks import machine
+from dae_theory.commands import parse_options
 from dae_theory.errors import InputError, check_count
 from dae_theory.sweep import configure_jax, run_sweep
 from dae_theory.sweep_plan import BYTES, OPTIMIZER_COPIES, SweepConfig
@@ -216,13 +217,8 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
         FLAGS.unparse_flags()
-        rest = FLAGS(argv)
-        if FLAGS.help:
-            print(__doc__)
-            print(FLAGS.get_help())
+        if not parse_options(FLAGS, argv, __doc__):
             return 0
-        if len(rest) > 1:
-            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
         if FLAGS.out is None:
             raise InputError("out: say where the results go, --out=DIR")
         check_count(FLAGS.repeats, "repeats")

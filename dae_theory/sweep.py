@@ -22,6 +22,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeR
 from rich.text import Text
 
 from dae_theory import sweep_store as store
+from dae_theory.commands import parse_options
 from dae_theory.errors import InputError
 from dae_theory.sweep_batch import compute_batch, local_mesh
 from dae_theory.sweep_plan import Batch, Cell, SweepConfig, load_source, plan_batches
@@ -217,12 +218,7 @@ def main(argv: list[str]) -> int:
     out = None
     try:
         options = command_line()
-        rest = options(argv)
-        if len(rest) > 1:
-            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
-        if options.help:
-            print(__doc__)
-            print(options.get_help())
+        if not parse_options(options, argv, __doc__):
             return 0
         config = parse_config(options)
         if options.precision_check:

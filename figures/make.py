@@ -16,6 +16,7 @@ import matplotlib as mpl
 from absl import flags
 
 import figures
+from dae_theory.commands import parse_options
 from dae_theory.errors import InputError
 from figures.results import RunResults, load
 from figures.style import RC, save
@@ -146,12 +147,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
         FLAGS.unparse_flags()
-        rest = FLAGS(argv)
-        if len(rest) > 1:
-            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
-        if FLAGS.help:
-            print(__doc__)
-            print(FLAGS.get_help())
+        if not parse_options(FLAGS, argv, __doc__):
             return 0
         if FLAGS.list:
             for figure_id, module in known_figures().items():

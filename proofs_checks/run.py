@@ -17,6 +17,7 @@ from absl import flags
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dae_theory.commands import parse_options
 from dae_theory.data import (
     Dataset,
     centred,
@@ -89,12 +90,7 @@ def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
         options = command_line()
-        rest = options(argv)
-        if len(rest) > 1:
-            raise InputError(f"unexpected argument {rest[1]!r}; options start with --")
-        if options.help:
-            print(__doc__)
-            print(options.get_help())
+        if not parse_options(options, argv, __doc__):
             return 0
         config = RunConfig(**{field.name: options[field.name].value for field in fields(RunConfig)})
         if options.list:
