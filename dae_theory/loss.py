@@ -57,10 +57,26 @@ def sampled_loss(
     Sums over features, averages over samples. ``noise_MND`` has unit variance;
     ``sample_weight`` (N,) sums to 1 and defaults to 1/N each.
     """
-    weight_N = weights_or_uniform(sample_weight, x_ND)
-    residual = jax.vmap(lambda noise: denoise(w1_DP, w2_DP, x_ND + sigma * noise) - x_ND)(noise_MND)
-    per_sample_N = jnp.mean(jnp.sum(residual**2, axis=-1), axis=0)
-    return jnp.sum(weight_N * per_sample_N) + weight_penalty(w1_DP, w2_DP, lam)
+    error = sampled_error(w1_DP, w2_DP, x_ND, noise_MND, sigma, sample_weight)
+    return error + weight_penalty(w1_DP, w2_DP, lam)
+
+
+def sampled_error(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    noise_MND: Float[Array, "M N D"],
+    sigma: float,
+    sample_weight: Float[Array, " N"] | None = None,
+) -> Scalar:
+    """`sampled_loss` without the weight penalty."""
+    draws = len(noise_MND)
+    # One row for each noisy sample: products of stacked matrices are slower on a CPU.
+    clean_RD = jnp.tile(x_ND, (draws, 1))
+    weight_R = jnp.tile(weights_or_uniform(sample_weight, x_ND) / draws, draws)
+    noise_RD = noise_MND.reshape(clean_RD.shape)
+    residual_RD = denoise(w1_DP, w2_DP, clean_RD + sigma * noise_RD) - clean_RD
+    return jnp.sum(weight_R * jnp.sum(residual_RD**2, axis=-1))
 
 
 def representation_moments(

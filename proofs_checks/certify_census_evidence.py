@@ -29,7 +29,7 @@ from dae_theory.census import (
 )
 from dae_theory.data import equiangular_directions, random_rotation
 from dae_theory.theory import Prediction, predict_memorization
-from dae_theory.train import TrainConfig, make_optimizer, train_step
+from dae_theory.train import TrainConfig, make_optimizer, train_steps
 from proofs_checks.claims import Assumption
 from proofs_checks.probes import EXACT_MARGIN, exact_loss_value
 
@@ -87,12 +87,9 @@ def _descend(weights_B2DP, x_BND, keys_B, config: TrainConfig) -> Float[Array, "
     weight_N = jnp.full(x_BND.shape[1], 1 / x_BND.shape[1], x_BND.dtype)
 
     def descend(weights, x_ND, key):
-        def step(carry, index):
-            return train_step(carry, jax.random.fold_in(key, index), x_ND, weight_N, config)
-
         params = (weights[0], weights[1])
-        (params, _), _ = jax.lax.scan(
-            step, (params, optimizer.init(params)), jnp.arange(config.steps)
+        params, _, _ = train_steps(
+            params, optimizer.init(params), key, jnp.arange(config.steps), x_ND, weight_N, config
         )
         return jnp.stack(params)
 
