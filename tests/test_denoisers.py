@@ -1,18 +1,21 @@
 """Posterior means against loops, Monte Carlo, Tweedie's formula and their limits."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
 from dae_theory import (
+    InputError,
     denoise,
     empirical_denoiser,
     gaussian_denoiser,
     mixture_denoiser,
     relu_denoiser,
 )
+from dae_theory.denoisers import denoising_errors, local_pca_denoiser, switching_denoiser
 
 SIGMA = 0.6
 
@@ -183,3 +186,128 @@ def test_denoisers_compile_and_differentiate():
             jacobian = jax.jacfwd(lambda at, f=denoiser: f(at[None], SIGMA)[0])(y)
             np.testing.assert_allclose(jacobian, jacobian.T, atol=1e-10)
             assert np.linalg.eigvalsh(jacobian).min() > -1e-10
+
+
+def many_samples():
+    return np.random.RandomState(5).normal(size=(70, 4)) * [2.0, 1.0, 0.5, 0.1]
+
+
+def local_pca_by_a_loop(x, y, neighbours, rank, sigma):
+    nearest = x[np.argsort(np.sum((x - y) ** 2, axis=1))[:neighbours]]
+    mean = nearest.mean(axis=0)
+    _, singular, components = np.linalg.svd(nearest - mean, full_matrices=False)
+    values = singular[:rank] ** 2 / neighbours
+    return (
+        mean + (components[:rank] @ (y - mean)) * values / (values + sigma**2) @ components[:rank]
+    )
+
+
+@pytest.mark.parametrize(("neighbours", "rank"), [(20, 2), (20, 4), (3, 2), (5, 1), (5, 0)])
+def test_local_pca_equals_a_loop_over_singular_value_decompositions(neighbours, rank):
+    x, y = many_samples(), noisy(100)
+    for sigma in (0.05, SIGMA):
+        measured = jax.jit(local_pca_denoiser(x, neighbours, rank))(y, sigma)
+        expected = [local_pca_by_a_loop(x, point, neighbours, rank, sigma) for point in y]
+        np.testing.assert_allclose(measured, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_limits_of_local_pca_are_the_wiener_filter_and_the_nearest_sample():
+    x, y = many_samples(), noisy()
+    wiener = gaussian_denoiser(x.mean(axis=0), np.cov(x.T, bias=True))
+    np.testing.assert_allclose(
+        local_pca_denoiser(x, 70, 4)(y, SIGMA), wiener(y, SIGMA), rtol=1e-9, atol=1e-12
+    )
+    # Mutants: one component fewer, the unbiased covariance.
+    unbiased = gaussian_denoiser(x.mean(axis=0), np.cov(x.T))
+    for mutant in (local_pca_denoiser(x, 70, 3), unbiased):
+        assert np.max(np.abs(mutant(y, SIGMA) - wiener(y, SIGMA))) > 1e-4
+    nearest = x[np.argmin(np.sum((y[:, None] - x) ** 2, axis=-1), axis=1)]
+    np.testing.assert_allclose(local_pca_denoiser(x, 1, 0)(y, SIGMA), nearest, rtol=1e-12)
+    duplicates = np.tile(x[:1], (9, 1))
+    result = local_pca_denoiser(duplicates, 6, 3)(y, 1e-3)
+    np.testing.assert_allclose(result, np.tile(x[:1], (5, 1)), atol=1e-9)
+
+
+@pytest.mark.parametrize(("neighbours", "rank"), [(0, 0), (8, 2), (3, 3), (6, 5), (3, -1)])
+def test_impossible_local_pca_is_refused(neighbours, rank):
+    with pytest.raises(InputError, match=r"neighbours|rank"):
+        local_pca_denoiser(samples(), neighbours, rank)
+
+
+def level_nets():
+    """One that returns its own σ at every sample, for each of three levels, out of order."""
+    levels = (0.4, 0.1, 1.6)
+    nets = [lambda y, sigma, level=level: jnp.full_like(y, level) for level in levels]
+    return switching_denoiser(nets, levels)
+
+
+@pytest.mark.parametrize(
+    ("sigma", "nearest"),
+    [(0.0, 0.1), (0.01, 0.1), (0.19, 0.1), (0.21, 0.4), (0.79, 0.4), (0.81, 1.6), (50.0, 1.6)],
+)
+def test_the_set_of_nets_uses_the_nearest_level(sigma, nearest):
+    y = noisy()
+    np.testing.assert_array_equal(level_nets()(y, sigma), np.full(y.shape, nearest))
+    np.testing.assert_array_equal(jax.jit(level_nets())(y, sigma), np.full(y.shape, nearest))
+
+
+def test_the_set_of_nets_passes_samples_and_level_on_within_a_scan():
+    means, covs, priors = mixture()
+    exact = mixture_denoiser(means, covs, priors)
+    mixed = switching_denoiser([empirical_denoiser(samples()), exact], [0.1, 1.0])
+    sigmas = jnp.array([0.1, 0.2, 0.5, 2.0])
+    _, results = jax.lax.scan(lambda carry, s: (carry, mixed(noisy(), s)), 0, sigmas)
+    expected = [
+        (empirical_denoiser(samples()) if s < 0.3 else exact)(noisy(), float(s)) for s in sigmas
+    ]
+    np.testing.assert_allclose(results, expected, rtol=1e-9)
+    only = switching_denoiser([exact], [0.3])
+    np.testing.assert_allclose(only(noisy(), 2.0), exact(noisy(), 2.0), rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("count", "sigmas"), [(0, []), (2, [0.1]), (1, [0.0]), (1, [-1.0]), (1, [np.nan])]
+)
+def test_a_set_of_nets_without_levels_is_refused(count, sigmas):
+    with pytest.raises(InputError, match="sigmas"):
+        switching_denoiser([lambda y, sigma: y] * count, sigmas)
+
+
+def test_denoising_errors_of_closed_forms():
+    # Identity: σ² D. Zero: ‖x‖². Wiener filter, over samples of its Gaussian: Σ λσ²/(λ + σ²).
+    values, sigmas = np.array([4.0, 0.5]), np.array([0.1, 1.0, 3.0])
+    x = np.random.RandomState(6).normal(size=(20_000, 2)) * np.sqrt(values)
+    key = jax.random.key(0)
+    identity = denoising_errors(lambda y, sigma: y, x, sigmas, key, draws=2)
+    assert np.all(np.abs(identity.mean - 2 * sigmas**2) < 5 * identity.standard_error)
+    # Variance of ‖ε‖² is 2D, halved by two draws.
+    np.testing.assert_allclose(identity.standard_error, sigmas**2 * (2 / 2e4) ** 0.5, rtol=0.05)
+    zero = denoising_errors(lambda y, sigma: 0 * y, x, sigmas, key)
+    np.testing.assert_allclose(zero.mean, np.mean(np.sum(x**2, axis=1)), rtol=1e-10)
+    wiener = gaussian_denoiser(np.zeros(2), np.diag(values))
+    result = denoising_errors(wiener, x, sigmas, key)
+    exact = np.array([np.sum(values * s**2 / (values + s**2)) for s in sigmas])
+    assert np.all(np.abs(result.mean - exact) < 5 * result.standard_error)
+    # A mutant: the filter at another level than the noise.
+    wrong = denoising_errors(lambda y, s: wiener(y, 1.2 * s), x, sigmas, key)
+    assert np.all(wrong.mean > result.mean)
+
+
+def test_denoising_errors_equal_a_loop_and_tell_training_samples_from_new_ones():
+    x, new, sigmas = samples(), noisy(40), [0.1, 0.4]
+    denoiser, key = empirical_denoiser(x), jax.random.key(1)
+    result = denoising_errors(denoiser, x, sigmas, key, draws=3)
+    noise = [jax.random.normal(k, x.shape) for k in jax.random.split(key, 3)]
+    for t, sigma in enumerate(sigmas):
+        squares = [np.sum((denoiser(x + sigma * e, sigma) - x) ** 2, axis=1) for e in noise]
+        errors = np.mean(squares, axis=0)
+        np.testing.assert_allclose(result.mean[t], errors.mean(), rtol=1e-9, atol=1e-15)
+        np.testing.assert_allclose(
+            result.standard_error[t], errors.std(ddof=1) / 7**0.5, rtol=1e-9, atol=1e-15
+        )
+    unseen = denoising_errors(denoiser, new, sigmas, key, draws=3)
+    assert np.all(unseen.mean - 5 * unseen.standard_error > result.mean)
+    compiled = jax.jit(lambda x, key: denoising_errors(denoiser, x, sigmas, key, 3))(x, key)
+    np.testing.assert_allclose(compiled.mean, result.mean, rtol=1e-9, atol=1e-15)
+    with pytest.raises(InputError, match="draws"):
+        denoising_errors(denoiser, x, sigmas, key, draws=0)

@@ -1,0 +1,76 @@
+"""What the deep denoisers share: conditioning, activations by name, convolutions."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dae_theory.deep.captions import LENGTH, PADDING, WORDS
+
+FREQUENCIES = 32  # of the embedding of log σ
+ACTIVATIONS, PATCHES = "activations", "patches"
+
+
+def exposed(module: nn.Module, name: str, value: Array) -> Array:
+    """An activation under a name: readable, and replaceable.
+
+    It is sown into the collection 'activations', to be asked for with ``mutable``; a variable of
+    the same path in the collection 'patches', broadcast, is used in its place downstream.
+    """
+    if module.has_variable(PATCHES, name):
+        value = jnp.broadcast_to(module.get_variable(PATCHES, name), value.shape)
+    module.sow(ACTIVATIONS, name, value, reduce_fn=lambda _, new: new)
+    return value
+
+
+class Condition(nn.Module):
+    """One vector (B, width) from the noise level and, with ``text``, the caption."""
+
+    width: int
+    text: bool
+
+    @nn.compact
+    def __call__(
+        self, log_sigma_B: Float[Array, " B"], tokens_BL: Int[Array, "B L"] | None
+    ) -> Float[Array, "B C"]:
+        """``tokens_BL`` is not looked at without ``text``."""
+        frequencies = np.exp(np.linspace(np.log(0.1), np.log(10), FREQUENCIES))
+        phase_BF = log_sigma_B[:, None] * frequencies
+        waves = jnp.concatenate([jnp.cos(phase_BF), jnp.sin(phase_BF)], axis=1)
+        noise_BC = nn.Dense(self.width)(nn.silu(nn.Dense(self.width)(waves)))
+        if not self.text:
+            return nn.silu(noise_BC)
+        words_BLC = nn.Embed(len(WORDS), self.width)(tokens_BL)
+        places_LC = self.param("places", nn.initializers.normal(0.02), (LENGTH, self.width))
+        words_BLC = nn.silu(nn.Dense(self.width)(words_BLC + places_LC))
+        used_BL1 = (tokens_BL != PADDING)[..., None]
+        text_BC = jnp.sum(words_BLC * used_BL1, axis=1) / jnp.sum(used_BL1, axis=1)
+        return nn.silu(noise_BC + exposed(self, "text", nn.Dense(self.width)(text_BC)))
+
+
+class Convolution(nn.Module):
+    """3×3 convolution with zero padding, as one matrix product over the nine shifted images.
+
+    XLA's gradient of a convolution is many times slower on a CPU.
+    """
+
+    features: int
+    zero: bool = False
+
+    @nn.compact
+    def __call__(self, x_BHWC: Float[Array, "B H W C"]) -> Float[Array, "B H W F"]:
+        """Same height and width."""
+        height, width = x_BHWC.shape[1:3]
+        padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
+        shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
+        init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
+        return nn.Dense(self.features, kernel_init=init)(jnp.concatenate(shifted, axis=-1))
+
+
+def attend(
+    query: Float[Array, "B T C"], key: Float[Array, "B T C"], value: Float[Array, "B T C"], heads
+) -> Float[Array, "B T C"]:
+    """Softmax attention of ``heads`` equal parts of the channels."""
+    split = [a.reshape(*a.shape[:2], heads, -1) for a in (query, key, value)]
+    return jax.nn.dot_product_attention(*split).reshape(query.shape)

@@ -1,0 +1,106 @@
+"""Deep denoisers: a network with EDM's preconditioning, as a module and as a `Denoiser`."""
+
+from dataclasses import dataclass
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from dae_theory.deep.dit import DiT
+from dae_theory.deep.unet import UNet
+from dae_theory.denoisers import Denoiser
+from dae_theory.errors import InputError, check_count
+
+ARCHITECTURES = ("dit", "unet")
+SIGMA_DATA = 0.5  # EDM's scale of the data; images are in [−1, 1]
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What fixes the parameters' shapes.
+
+    Attributes:
+      architecture: 'dit' or 'unet'.
+      size: pixels a side.
+      width: channels (of the U-Net's upper resolution).
+      depth, heads, patch: of the transformer.
+      text: conditioned on captions.
+    """
+
+    architecture: str = "dit"
+    size: int = 14
+    width: int = 128
+    depth: int = 4
+    heads: int = 4
+    patch: int = 2
+    text: bool = False
+
+    def __post_init__(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise InputError(f"architecture: expected dit or unet, got {self.architecture!r}")
+        for name in ("size", "width", "depth", "heads", "patch"):
+            check_count(getattr(self, name), name)
+        if self.architecture == "dit" and (self.size % self.patch or self.width % self.heads):
+            raise InputError("size must be a multiple of patch, and width of heads")
+        if self.architecture == "unet" and (self.size % 2 or self.width % 8):
+            raise InputError("unet: size must be even and width a multiple of 8")
+
+
+def make_network(config: NetworkConfig) -> nn.Module:
+    """The Flax module, without preconditioning."""
+    if config.architecture == "unet":
+        return UNet(config.width, config.text)
+    return DiT(config.patch, config.width, config.depth, config.heads, config.text)
+
+
+def precondition(sigma: Array) -> tuple[Array, Array, Array]:
+    """c_skip, c_out and c_in of Karras et al. 2022, table 1."""
+    total = sigma**2 + SIGMA_DATA**2
+    return SIGMA_DATA**2 / total, sigma * SIGMA_DATA / jnp.sqrt(total), 1 / jnp.sqrt(total)
+
+
+def denoise_images(
+    network: nn.Module,
+    variables: dict,
+    noisy: Float[Array, "B H W C"],
+    sigma_B: Float[Array, " B"],
+    tokens_BL: Int[Array, "B L"] | None = None,
+    mutable: bool | list[str] = False,
+):
+    """D(y, σ) = c_skip y + c_out F(c_in y, log σ); with ``mutable`` also the new variables.
+
+    ``variables`` may hold 'patches', and ``mutable=['activations']`` returns the activations; see
+    `layers.exposed`.
+    """
+    c_skip, c_out, c_in = (c[:, None, None, None] for c in precondition(sigma_B))
+    out = network.apply(variables, c_in * noisy, jnp.log(sigma_B), tokens_BL, mutable=mutable)
+    out, changed = out if mutable else (out, None)
+    denoised = c_skip * noisy + c_out * out
+    return (denoised, changed) if mutable else denoised
+
+
+def deep_denoiser(
+    config: NetworkConfig, variables: dict, tokens_BL: Int[Array, "B L"] | None = None
+) -> Denoiser:
+    """The network as a `Denoiser` of rows (B, H·W).
+
+    ``tokens_BL`` are the captions of the rows, which must then be B; one caption (1, L) serves any
+    number of rows.
+
+    Raises:
+      InputError: when a network with text is given no captions.
+    """
+    if config.text and tokens_BL is None:
+        raise InputError("tokens: this network is conditioned on text; give tokenize(captions)")
+    network = make_network(config)
+
+    def denoiser(y_BD: Array, sigma) -> Array:
+        shape = (len(y_BD), config.size, config.size, -1)
+        sigma_B = jnp.broadcast_to(jnp.asarray(sigma, y_BD.dtype), len(y_BD))
+        tokens = None
+        if config.text:
+            tokens = jnp.broadcast_to(tokens_BL, (len(y_BD), jnp.shape(tokens_BL)[1]))
+        images = denoise_images(network, variables, y_BD.reshape(shape), sigma_B, tokens)
+        return images.reshape(y_BD.shape)
+
+    return denoiser

@@ -1,0 +1,334 @@
+"""Training of deep denoisers: ``python -m dae_theory.deep.training --out=DIR``.
+
+Kill it at any moment and start it again with the same options: it goes on from the last checkpoint
+in DIR and reaches the same loss curve, DIR/metrics.csv. Exit status 0 when all steps are done, 2 on
+bad input, a folder that holds another training, or a loss that is not finite.
+"""
+
+import csv
+import dataclasses
+import functools
+import json
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import orbax.checkpoint as ocp
+from absl import flags
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+from rich.progress import Progress
+
+from dae_theory.commands import parse_options
+from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
+from dae_theory.deep.images import TrainingSet, training_set
+from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
+from dae_theory.errors import InputError, check_count
+
+LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
+NO_CAPTION_SHARE = 0.1  # of training captions left out, for guidance
+STRIDE = 100  # steps between two lines of the metrics
+COLUMNS = ("step", "loss", "seconds")
+
+
+@dataclass(frozen=True)
+class DeepConfig:
+    """One training.
+
+    Attributes:
+      network: see `network.NetworkConfig`.
+      images: training images, planted ones not counted.
+      planted: images shown far more often than others.
+      planted_share: share of each batch that they make up.
+      steps: of Adam, a multiple of 100.
+      batch_size: images a step.
+      learning_rate: at the start; falls to 0 along a cosine.
+      ema: decay of the moving average of the parameters.
+      checkpoint_every: steps, a multiple of 100.
+      seed: of images, parameters and noise.
+    """
+
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    images: int = 59_000
+    planted: int = 0
+    planted_share: float = 0.3
+    steps: int = 6000
+    batch_size: int = 64
+    learning_rate: float = 1e-3
+    ema: float = 0.999
+    checkpoint_every: int = 500
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "checkpoint_every"):
+            check_count(getattr(self, name), name)
+        for name in ("steps", "checkpoint_every"):
+            if getattr(self, name) % STRIDE:
+                raise InputError(f"{name}: must be a multiple of {STRIDE}")
+        for name in ("planted_share", "ema"):
+            if not 0 < getattr(self, name) < 1:
+                raise InputError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
+            raise InputError(f"learning_rate: must be finite and > 0, got {self.learning_rate}")
+
+
+class State(NamedTuple):
+    """Parameters, their moving average, and Adam's state."""
+
+    params: dict
+    average: dict
+    optimizer: optax.OptState
+
+
+class Arrays(NamedTuple):
+    """The training set on the device; the first ``planted`` images are planted."""
+
+    images: Float[Array, "N H W 1"]
+    tokens: Int[Array, "N L"]
+
+
+def make_optimizer(config: DeepConfig) -> optax.GradientTransformation:
+    """Adam with a cosine schedule."""
+    return optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
+
+
+def init_state(config: DeepConfig) -> State:
+    """Random parameters; the average starts there."""
+    network, size = make_network(config.network), config.network.size
+    tokens = jnp.full((1, LENGTH), NOTHING)
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    params = network.init(key, jnp.zeros((1, size, size, 1)), jnp.zeros(1), tokens)["params"]
+    # A copy: `advance` takes over the memory of both.
+    return State(params, jax.tree.map(jnp.copy, params), make_optimizer(config).init(params))
+
+
+def draw_indices(key: PRNGKeyArray, config: DeepConfig, count: int) -> Int[Array, " B"]:
+    """Which of ``count`` images make up a batch: planted ones with their share."""
+    which_key, planted_key, other_key = jax.random.split(key, 3)
+    shape, planted = (config.batch_size,), config.planted
+    if planted == 0:
+        return jax.random.randint(other_key, shape, 0, count)
+    if planted == count:
+        return jax.random.randint(planted_key, shape, 0, planted)
+    return jnp.where(
+        jax.random.bernoulli(which_key, config.planted_share, shape),
+        jax.random.randint(planted_key, shape, 0, planted),
+        jax.random.randint(other_key, shape, planted, count),
+    )
+
+
+def denoising_loss(network, params, key: PRNGKeyArray, images, tokens_BL) -> Array:
+    """Mean over pixels of ‖D(x + σε, σ) − x‖² / c_out², log σ normal."""
+    sigma_key, noise_key, drop_key = jax.random.split(key, 3)
+    count = len(images)
+    sigma_B = jnp.exp(LOG_SIGMA_MEAN + LOG_SIGMA_STD * jax.random.normal(sigma_key, (count,)))
+    nothing_L = jnp.array([NOTHING] + [PADDING] * (LENGTH - 1))
+    dropped_B = jax.random.bernoulli(drop_key, NO_CAPTION_SHARE, (count,))
+    tokens_BL = jnp.where(dropped_B[:, None], nothing_L, tokens_BL)
+    noise = jax.random.normal(noise_key, images.shape)
+    noisy = images + sigma_B[:, None, None, None] * noise
+    denoised = denoise_images(network, {"params": params}, noisy, sigma_B, tokens_BL)
+    weight_B = (sigma_B**2 + SIGMA_DATA**2) / (sigma_B * SIGMA_DATA) ** 2
+    return jnp.mean(weight_B * jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)))
+
+
+@functools.partial(jax.jit, static_argnames="config", donate_argnums=0)
+def advance(
+    state: State, first_step: Int[Array, ""], arrays: Arrays, config: DeepConfig
+) -> tuple[State, Float[Array, ""]]:
+    """`STRIDE` steps, and their mean loss. A step depends on the seed and its number only."""
+    network, optimizer = make_network(config.network), make_optimizer(config)
+    run_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    def step(state: State, number):
+        batch_key, loss_key = jax.random.split(jax.random.fold_in(run_key, number))
+        batch = draw_indices(batch_key, config, len(arrays.images))
+        loss, gradient = jax.value_and_grad(denoising_loss, argnums=1)(
+            network, state.params, loss_key, arrays.images[batch], arrays.tokens[batch]
+        )
+        updates, moments = optimizer.update(gradient, state.optimizer)
+        params = optax.apply_updates(state.params, updates)
+        # Young averages forget their start sooner.
+        decay = jnp.minimum(config.ema, (1 + number) / (10 + number))
+        average = optax.incremental_update(params, state.average, 1 - decay)
+        return State(params, average, moments), loss
+
+    state, losses = jax.lax.scan(step, state, first_step + jnp.arange(STRIDE))
+    return state, jnp.mean(losses)
+
+
+def claim_folder(out: Path, config: DeepConfig) -> None:
+    """Make the folder this training's, or raise InputError when it is another's."""
+    path, text = out / "config.json", json.dumps(dataclasses.asdict(config), indent=1)
+    if path.exists():
+        if json.loads(path.read_text()) != json.loads(text):
+            raise InputError(
+                f"{out}: holds a training with other options ({path}); give another --out"
+            )
+        return
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: is not empty and holds no training; give another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".part")
+    partial.write_text(text)
+    partial.replace(path)
+
+
+def read_config(out: Path) -> DeepConfig:
+    """The configuration of a training folder."""
+    path = out / "config.json"
+    if not path.is_file():
+        raise InputError(f"{out}: holds no training (no config.json)")
+    fields = json.loads(path.read_text())
+    return DeepConfig(NetworkConfig(**fields.pop("network")), **fields)
+
+
+def read_metrics(out: Path) -> list[dict[str, float]]:
+    """The lines of metrics.csv that are whole."""
+    path = out / "metrics.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in COLUMNS)]
+    return [{name: float(row[name]) for name in COLUMNS} for row in rows]
+
+
+def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:
+    partial = out / "metrics.csv.part"
+    with partial.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    partial.replace(out / "metrics.csv")
+
+
+def checkpoints(out: Path, config: DeepConfig) -> ocp.CheckpointManager:
+    """The checkpoints of a folder, of which the last two are kept."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    return ocp.CheckpointManager((out / "checkpoints").absolute(), options=options)
+
+
+def restore_last(out: Path, config: DeepConfig) -> tuple[int, State]:
+    """Steps done and state of the last checkpoint, or the start.
+
+    Raises:
+      InputError: when the checkpoint cannot be read.
+    """
+    start = init_state(config)
+    with checkpoints(out, config) as manager:
+        step = manager.latest_step()
+        if step is None:
+            return 0, start
+        try:
+            return step, manager.restore(step, args=ocp.args.StandardRestore(start))
+        except Exception as error:  # tensorstore, JSON and zstd raise many kinds
+            folder = manager.directory / str(step)
+            raise InputError(
+                f"{folder}: checkpoint is damaged ({str(error).splitlines()[0][:120]}); delete "
+                "that folder to go on from the one before"
+            ) from error
+
+
+@jax.enable_x64(False)
+def train_deep(
+    config: DeepConfig,
+    out: str | Path,
+    data: TrainingSet | None = None,
+    progress: Callable[[int, float], None] = lambda step, loss: None,
+) -> State:
+    """Train, or go on training, in a folder, in float32; returns the last state.
+
+    Args:
+      out: folder of config.json, metrics.csv and checkpoints.
+      data: default `training_set` of the config.
+      progress: called with the steps done and the mean loss of the last 100.
+
+    Raises:
+      InputError: for another training's folder, a damaged checkpoint, or a loss that is not finite
+        (the last checkpoint is kept).
+    """
+    out = Path(out)
+    if data is None:
+        data = training_set(config.images, config.planted, config.network.size, config.seed)
+    claim_folder(out, config)
+    arrays = Arrays(jnp.asarray(data.images, jnp.float32), jnp.asarray(tokenize(data.captions)))
+    done, state = restore_last(out, config)
+    rows = [row for row in read_metrics(out) if row["step"] <= done]
+    before = rows[-1]["seconds"] if rows else 0.0
+    start = time.monotonic()
+    with checkpoints(out, config) as manager:
+        for first in range(done, config.steps, STRIDE):
+            state, loss = advance(state, jnp.int32(first), arrays, config)
+            step, loss = first + STRIDE, float(loss)
+            if not np.isfinite(loss):
+                raise InputError(
+                    f"training diverged by step {step} (loss {loss}); lower "
+                    f"learning_rate={config.learning_rate} and train in a new folder"
+                )
+            rows.append({"step": step, "loss": loss, "seconds": before + time.monotonic() - start})
+            _write_metrics(out, rows)
+            if step % config.checkpoint_every == 0 or step == config.steps:
+                manager.save(step, args=ocp.args.StandardSave(state))
+            progress(step, loss)
+    return state
+
+
+FLAGS = flags.FlagValues()
+
+
+def _define_flags() -> None:
+    both = {"flag_values": FLAGS}
+    default, network = DeepConfig(), NetworkConfig()
+    flags.DEFINE_string("out", None, "Folder of the training.", **both)
+    flags.DEFINE_string("architecture", network.architecture, "dit or unet.", **both)
+    flags.DEFINE_bool("text", network.text, "Condition on captions.", **both)
+    for name in ("size", "width", "depth", "heads", "patch"):
+        flags.DEFINE_integer(name, getattr(network, name), "Of the network.", **both)
+    for name in ("images", "planted", "steps", "batch_size", "checkpoint_every", "seed"):
+        flags.DEFINE_integer(name, getattr(default, name), "Of the training.", **both)
+    for name in ("planted_share", "learning_rate", "ema"):
+        flags.DEFINE_float(name, getattr(default, name), "Of the training.", **both)
+    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+
+
+_define_flags()
+
+
+def config_of_flags() -> DeepConfig:
+    """What the options say."""
+    names = {f.name for f in dataclasses.fields(NetworkConfig)}
+    network = NetworkConfig(**{name: FLAGS[name].value for name in names})
+    names = {f.name for f in dataclasses.fields(DeepConfig)} - {"network"}
+    return DeepConfig(network, **{name: FLAGS[name].value for name in names})
+
+
+def main(argv: list[str]) -> int:
+    """Run the command; returns the exit status."""
+    try:
+        FLAGS.unparse_flags()
+        if not parse_options(FLAGS, argv, __doc__):
+            return 0
+        if FLAGS.out is None:
+            raise InputError("out: say where the training goes, --out=DIR")
+        config = config_of_flags()
+        with Progress() as bar:
+            task = bar.add_task("steps", total=config.steps)
+
+            def show(step: int, loss: float) -> None:
+                bar.update(task, completed=step, description=f"loss {loss:.4f}")
+
+            train_deep(config, FLAGS.out, progress=show)
+    except (InputError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
