@@ -6,9 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import scipy.stats
 
 from dae_theory import InputError, TrainConfig, data, exact_loss, live_units, train, train_many
-from dae_theory.train import advance_nets, pad_samples, record_stride
+from dae_theory.train import (
+    _drawn_noise,
+    advance_nets,
+    make_optimizer,
+    pad_samples,
+    record_stride,
+)
 
 CONFIG = TrainConfig(width=6, sigma=0.1, lam=1e-3, steps=40, learning_rate=1e-2, records=4)
 X = data.simplex(4, 6).x
@@ -45,8 +52,9 @@ def test_seeds_and_data_sets_lie_on_the_leading_axes():
         np.testing.assert_allclose(result.w1[e, 1], alone.w1, atol=1e-5)
 
 
-def test_padding_and_masks_are_harmless():
-    config = variant(gradient="exact", dtype="float64")
+@pytest.mark.parametrize("gradient", ["exact", "sampled"])
+def test_padding_and_masks_are_harmless(gradient):
+    config = variant(gradient=gradient, dtype="float64", draws=2)
     keys = jax.random.split(jax.random.key(3), 2)
     small, large = X[:2], X
     together = train_many(keys, [small, large], config)
@@ -93,6 +101,26 @@ def test_tied_step_decays_the_one_matrix_as_both(optimizer):
     # The gradient of λ (‖W‖² + ‖W‖²) is 4λW.
     decay = config.learning_rate * 4 * config.lam * start.w1
     np.testing.assert_allclose(after.w1, undecayed.w1 - decay, atol=1e-12)
+
+
+def test_rmsprop_has_the_constants_of_pytorch():
+    # square ← .99 square + .01 g²; w ← w − rate g/(√square + 1e-8)
+    config = variant(optimizer="rmsprop", schedule="constant", steps=3, dtype="float64")
+    optimizer, rate = make_optimizer(config), config.learning_rate
+    w = expected = np.array([1.0, -2.0, 3.0])
+    state, square = optimizer.init(w), np.zeros(3)
+    for gradient in np.array([[1.0, 2.0, 1e-8], [-1.0, 0.5, 1e-8], [3.0, 0.1, -1e-8]]):
+        updates, state = optimizer.update(gradient, state, w)
+        w = w + updates
+        square = 0.99 * square + 0.01 * gradient**2
+        expected = expected - rate * gradient / (np.sqrt(square) + 1e-8)
+    np.testing.assert_allclose(w, expected, rtol=1e-9)
+
+
+def test_noise_is_standard_normal_and_new_for_every_sample_and_draw():
+    noise = np.asarray(_drawn_noise(jax.random.key(0), (50, 4, 101), jnp.float64)).ravel()
+    assert scipy.stats.kstest(noise, "norm").pvalue > 1e-3
+    assert len(np.unique(noise)) == noise.size
 
 
 def test_sampled_gradient_is_unbiased():

@@ -29,6 +29,7 @@ from dae_theory.commands import parse_options
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
 from dae_theory.deep.images import TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
+from dae_theory.diffusion import ema_update
 from dae_theory.errors import InputError, check_count
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
@@ -156,7 +157,7 @@ def advance(
         params = optax.apply_updates(state.params, updates)
         # Young averages forget their start sooner.
         decay = jnp.minimum(config.ema, (1 + number) / (10 + number))
-        average = optax.incremental_update(params, state.average, 1 - decay)
+        average = ema_update(state.average, params, decay)
         return State(params, average, moments), loss
 
     state, losses = jax.lax.scan(step, state, first_step + jnp.arange(STRIDE))
