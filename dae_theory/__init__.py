@@ -40,6 +40,21 @@ from dae_theory.errors import InputError
 from dae_theory.existence import Existence, hessian_lipschitz, newton_kantorovich
 from dae_theory.extract import Extraction, Match, extract_samples, match_samples, psnr
 from dae_theory.loss import MehlerLoss, exact_loss, mehler_loss, sampled_loss
+from dae_theory.memorization import (
+    COPY_RATIO,
+    CopyThreshold,
+    Nearest,
+    NearestCosine,
+    Reproducibility,
+    Share,
+    copy_threshold,
+    duplicate_groups,
+    fraction_memorized,
+    gap_ratio,
+    nearest_cosine,
+    nearest_two,
+    reproducibility,
+)
 from dae_theory.model import ReluDAE, denoise, encode, init_weights
 from dae_theory.multi_sigma import (
     MultiSigmaConfig,
@@ -69,7 +84,9 @@ from dae_theory.theory import (
 from dae_theory.train import TrainConfig, TrainResult, live_units, train, train_many
 
 __all__ = [
+    "COPY_RATIO",
     "Comparison",
+    "CopyThreshold",
     "DeadUnitCertificate",
     "Denoiser",
     "DenoisingErrors",
@@ -82,12 +99,16 @@ __all__ = [
     "MultiSigmaConfig",
     "MultiSigmaDAE",
     "MultiSigmaResult",
+    "Nearest",
+    "NearestCosine",
     "PreconditionedDAE",
     "Prediction",
     "ReluDAE",
+    "Reproducibility",
     "SecondOrder",
     "Separability",
     "SeparableSubset",
+    "Share",
     "Solution",
     "Spectrum",
     "TrainConfig",
@@ -95,11 +116,13 @@ __all__ = [
     "classify_minimum",
     "collinear_groups",
     "compare_weights",
+    "copy_threshold",
     "count_minima",
     "dead_unit_certificate",
     "denoise",
     "denoising_errors",
     "distance_modulo_symmetry",
+    "duplicate_groups",
     "edm_schedule",
     "ema_update",
     "empirical_denoiser",
@@ -107,6 +130,8 @@ __all__ = [
     "exact_loss",
     "extract_samples",
     "flat_directions",
+    "fraction_memorized",
+    "gap_ratio",
     "gate_groups",
     "gate_margin",
     "gaussian_denoiser",
@@ -125,6 +150,8 @@ __all__ = [
     "merge_groups",
     "mixture_denoiser",
     "multi_sigma_denoiser",
+    "nearest_cosine",
+    "nearest_two",
     "newton_kantorovich",
     "newton_modulo_symmetry",
     "predict_blocks",
@@ -134,6 +161,7 @@ __all__ = [
     "predict_memorization",
     "psnr",
     "relu_denoiser",
+    "reproducibility",
     "sample_ode",
     "sample_sde",
     "sampled_loss",

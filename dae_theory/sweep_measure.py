@@ -15,11 +15,11 @@ from dae_theory.compare import COLLINEAR_COSINE
 from dae_theory.denoisers import Denoiser
 from dae_theory.gaussian_moments import unit_columns
 from dae_theory.loss import exact_loss, mehler_loss, weight_penalty
+from dae_theory.memorization import COPY_RATIO
 from dae_theory.model import denoise, encode
 from dae_theory.sweep_plan import EXACT_PAIRS, PROBES, exact_chunk
 from dae_theory.train import Level, live_units
 
-GAP_RATIO = 1 / 3  # outputs nearer than this, relative to the second-nearest sample, are copies
 SPIKINESS = (
     "std",
     "l4_l2",
@@ -302,7 +302,7 @@ def gap_ratios(output_TD, problem: Problem) -> dict[str, Array]:
     enough = jnp.sum(weight_N > 0) >= 2
     return {
         "gap_ratio": jnp.where(enough, jnp.median(ratio_T), jnp.nan),
-        "gap_share": jnp.where(enough, jnp.mean(ratio_T < GAP_RATIO), jnp.nan),
+        "gap_share": jnp.where(enough, jnp.mean(ratio_T < COPY_RATIO), jnp.nan),
     }
 
 

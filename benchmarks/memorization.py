@@ -1,0 +1,108 @@
+"""Nearest training images: ``python -m benchmarks.memorization [--samples=1000] [--peer=50]``.
+
+Times `nearest_two` of Fashion-MNIST test images against the 60,000 training images (random numbers
+of that size where the data set is missing) in float32, the median of ``--repeats``, and prints the
+peak memory of the process up to there, images included. The peer is the plain way: SciPy's cdist,
+in blocks of training images, on the first ``--peer`` samples; its time is per sample, so that of
+all samples is a multiple. Both must find the same two images. Exit status 0, or 2 on bad input.
+"""
+
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import flags
+from jaxtyping import Float
+from scipy.spatial.distance import cdist
+
+from benchmarks import machine
+from dae_theory.commands import parse_options
+from dae_theory.data import fashion_mnist
+from dae_theory.errors import InputError, check_count
+from dae_theory.nearest import Nearest, nearest_two
+
+TRAIN, FEATURES = 60_000, 784
+PEER_BLOCK = 4096
+FLAGS = flags.FlagValues()
+
+
+def _define_flags() -> None:
+    both = {"flag_values": FLAGS}
+    flags.DEFINE_integer("samples", 1000, "Samples.", **both)
+    flags.DEFINE_integer("train", TRAIN, "Training images.", **both)
+    flags.DEFINE_integer("peer", 50, "Samples the peer is timed on.", **both)
+    flags.DEFINE_integer("repeats", 3, "Runs of ours.", **both)
+    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+
+
+_define_flags()
+
+
+def images(n_samples: int, n_train: int) -> tuple[str, np.ndarray, np.ndarray]:
+    """Name of the data, samples and training images, float32."""
+    try:
+        sets = [fashion_mnist(split).x for split in ("test", "train")]
+        name = "Fashion-MNIST"
+    except InputError:
+        random = np.random.default_rng(0)
+        sets = [random.random((n, FEATURES), np.float32) for n in (n_samples, n_train)]
+        name = "random"
+    for x_ND, asked in zip(sets, (n_samples, n_train), strict=True):
+        if asked > len(x_ND):
+            raise InputError(f"there are {len(x_ND)} images, asked for {asked}")
+    samples_MD, train_ND = (
+        x_ND[:n].astype(np.float32) for x_ND, n in zip(sets, (n_samples, n_train), strict=True)
+    )
+    return name, samples_MD, train_ND
+
+
+def cdist_two(samples_MD: Float[np.ndarray, "M D"], train_ND: Float[np.ndarray, "N D"]) -> Nearest:
+    """The peer: all distances in float64 by SciPy, in blocks, the two smallest of each kept."""
+    index_MK, distance_MK = np.empty((len(samples_MD), 0), int), np.empty((len(samples_MD), 0))
+    for begin in range(0, len(train_ND), PEER_BLOCK):
+        distance_MB = cdist(samples_MD, train_ND[begin : begin + PEER_BLOCK])
+        index_MB = np.broadcast_to(begin + np.arange(distance_MB.shape[1]), distance_MB.shape)
+        index_MK = np.concatenate([index_MK, index_MB], axis=1)
+        distance_MK = np.concatenate([distance_MK, distance_MB], axis=1)
+        two_M2 = np.argsort(distance_MK, axis=1, kind="stable")[:, :2]
+        index_MK = np.take_along_axis(index_MK, two_M2, axis=1)
+        distance_MK = np.take_along_axis(distance_MK, two_M2, axis=1)
+    return Nearest(index_MK, distance_MK)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        if not parse_options(FLAGS, argv, __doc__):
+            return 0
+        for name in ("samples", "train", "peer", "repeats"):
+            check_count(FLAGS[name].value, name, 2 if name == "train" else 1)
+        name, samples_MD, train_ND = images(FLAGS.samples, FLAGS.train)
+        load = machine.load_average()
+        times = []
+        for _ in range(FLAGS.repeats):
+            begin = time.perf_counter()
+            ours = nearest_two(samples_MD, train_ND)
+            times.append(time.perf_counter() - begin)
+        peak = machine.peak_memory_mib()
+        peer_MD = samples_MD[: FLAGS.peer]
+        begin = time.perf_counter()
+        peer = cdist_two(peer_MD, train_ND)
+        peer_each = (time.perf_counter() - begin) / len(peer_MD)
+    except (InputError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    seconds = float(np.median(times))
+    each = seconds / len(samples_MD)
+    same = np.mean(ours.indices[: len(peer_MD)] == peer.indices)
+    print(f"{name}: {len(samples_MD)} x {len(train_ND)} x {train_ND.shape[1]}, load {load:.2f}")
+    print(f"nearest_two   {1e3 * each:8.2f} ms/sample, {seconds:.2f} s")
+    print(f"SciPy cdist   {1e3 * peer_each:8.2f} ms/sample on {len(peer_MD)}")
+    print(f"cdist / ours  {peer_each / each:8.1f}, same images {same:.0%}")
+    print(f"peak memory   {peak:8.0f} MiB")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv))
