@@ -6,7 +6,6 @@ file under its own name is whole. Every process of a sweep writes parts of its o
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import io
 import json
@@ -22,6 +21,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from dae_theory.errors import InputError
+from dae_theory.locks import held
 from dae_theory.sweep_measure import MEASURES
 from dae_theory.sweep_plan import Cell, Source, SweepConfig, grid_cells
 
@@ -92,13 +92,8 @@ def open_folder(
     """
     (out / "parts").mkdir(parents=True, exist_ok=True)
     (out / "weights").mkdir(exist_ok=True)
-    with (out / f".lock-{process}").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise InputError(f"out: another sweep is running in {out}; wait for it") from None
-        except OSError:
-            pass  # a file system without locks
+    busy = f"out: another sweep is running in {out}; wait for it"
+    with held(out / f".lock-{process}", busy):
         # Other processes of this sweep may be writing: only one alone may clean up after all.
         owner = "*" if processes == 1 else str(process)
         for leftover in out.glob(f"**/.*.{owner}.tmp"):

@@ -17,14 +17,13 @@ from dae_theory.deep import training
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.training import DeepConfig, draw_indices, read_metrics, train_deep
+from dae_theory.locks import held
 
 NETWORK = NetworkConfig("dit", size=4, width=8, depth=1, heads=2)
 CONFIG = DeepConfig(NETWORK, images=6, planted=2, steps=400, batch_size=8, checkpoint_every=100)
 SCRIPT = """
-import numpy as np, sys
-from dae_theory.deep.images import TrainingSet
-from dae_theory.deep.network import NetworkConfig
-from dae_theory.deep.training import DeepConfig, train_deep
+import sys
+from dae_theory.deep.training import train_deep
 from tests.test_deep_training import CONFIG, samples
 train_deep(CONFIG, sys.argv[1], samples())
 """
@@ -88,6 +87,11 @@ def test_another_configuration_or_a_foreign_folder_is_refused(finished, tmp_path
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(InputError, match="not empty"):
         train_deep(CONFIG, tmp_path, samples())
+
+
+def test_a_second_process_in_the_folder_is_refused(finished):
+    with held(finished[0] / ".lock", ""), pytest.raises(InputError, match="another training"):
+        train_deep(CONFIG, finished[0], samples())
 
 
 def test_a_diverging_training_stops_and_keeps_its_checkpoints(tmp_path):

@@ -52,7 +52,7 @@ class Condition(nn.Module):
 class Convolution(nn.Module):
     """3×3 convolution with zero padding, as one matrix product over the nine shifted images.
 
-    XLA's gradient of a convolution is many times slower on a CPU.
+    On a CPU, XLA's own gradient of a convolution is slow.
     """
 
     features: int

@@ -31,6 +31,7 @@ from dae_theory.deep.images import TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
 from dae_theory.diffusion import ema_update
 from dae_theory.errors import InputError, check_count
+from dae_theory.locks import held
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
 NO_CAPTION_SHARE = 0.1  # of training captions left out, for guidance
@@ -209,7 +210,7 @@ def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:
     partial.replace(out / "metrics.csv")
 
 
-def checkpoints(out: Path, config: DeepConfig) -> ocp.CheckpointManager:
+def checkpoints(out: Path) -> ocp.CheckpointManager:
     """The checkpoints of a folder, of which the last two are kept."""
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
     return ocp.CheckpointManager((out / "checkpoints").absolute(), options=options)
@@ -222,7 +223,7 @@ def restore_last(out: Path, config: DeepConfig) -> tuple[int, State]:
       InputError: when the checkpoint cannot be read.
     """
     start = init_state(config)
-    with checkpoints(out, config) as manager:
+    with checkpoints(out) as manager:
         step = manager.latest_step()
         if step is None:
             return 0, start
@@ -251,19 +252,24 @@ def train_deep(
       progress: called with the steps done and the mean loss of the last 100.
 
     Raises:
-      InputError: for another training's folder, a damaged checkpoint, or a loss that is not finite
-        (the last checkpoint is kept).
+      InputError: for another training's folder, one in which a training is running, a damaged
+        checkpoint, or a loss that is not finite (the last checkpoint is kept).
     """
     out = Path(out)
     if data is None:
         data = training_set(config.images, config.planted, config.network.size, config.seed)
     claim_folder(out, config)
+    with held(out / ".lock", f"out: another training is running in {out}; wait for it"):
+        return _train(config, out, data, progress)
+
+
+def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
     arrays = Arrays(jnp.asarray(data.images, jnp.float32), jnp.asarray(tokenize(data.captions)))
     done, state = restore_last(out, config)
     rows = [row for row in read_metrics(out) if row["step"] <= done]
     before = rows[-1]["seconds"] if rows else 0.0
     start = time.monotonic()
-    with checkpoints(out, config) as manager:
+    with checkpoints(out) as manager:
         for first in range(done, config.steps, STRIDE):
             state, loss = advance(state, jnp.int32(first), arrays, config)
             step, loss = first + STRIDE, float(loss)
@@ -325,7 +331,7 @@ def main(argv: list[str]) -> int:
                 bar.update(task, completed=step, description=f"loss {loss:.4f}")
 
             train_deep(config, FLAGS.out, progress=show)
-    except (InputError, flags.Error) as error:
+    except (InputError, OSError, flags.Error) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
