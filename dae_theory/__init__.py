@@ -26,6 +26,7 @@ from dae_theory.denoisers import (
     switching_denoiser,
 )
 from dae_theory.diffusion import (
+    edm_coefficients,
     edm_schedule,
     ema_update,
     geometric_schedule,
@@ -43,16 +44,11 @@ from dae_theory.loss import MehlerLoss, exact_loss, mehler_loss, sampled_loss
 from dae_theory.memorization import (
     COPY_RATIO,
     CopyThreshold,
-    Nearest,
-    NearestCosine,
     Reproducibility,
     Share,
     copy_threshold,
-    duplicate_groups,
     fraction_memorized,
     gap_ratio,
-    nearest_cosine,
-    nearest_two,
     reproducibility,
 )
 from dae_theory.model import ReluDAE, denoise, encode, init_weights
@@ -63,6 +59,13 @@ from dae_theory.multi_sigma import (
     PreconditionedDAE,
     multi_sigma_denoiser,
     train_multi_sigma,
+)
+from dae_theory.nearest import (
+    Nearest,
+    NearestCosine,
+    duplicate_groups,
+    nearest_cosine,
+    nearest_two,
 )
 from dae_theory.representation import merge_groups, spikiness
 from dae_theory.separability import (
@@ -123,6 +126,7 @@ __all__ = [
     "denoising_errors",
     "distance_modulo_symmetry",
     "duplicate_groups",
+    "edm_coefficients",
     "edm_schedule",
     "ema_update",
     "empirical_denoiser",

@@ -106,6 +106,15 @@ def log_normal_sigmas(
     return jnp.exp(log_mean + log_std * jax.random.normal(key, shape, dtype))
 
 
+def edm_coefficients(
+    sigma: Float[Array, "..."], sigma_data: float
+) -> tuple[Float[Array, "..."], Float[Array, "..."], Float[Array, "..."]]:
+    """c_skip, c_out and c_in of EDM's preconditioning D(y, σ) = c_skip y + c_out F(c_in y) (EDM,
+    table 1), for data of standard deviation ``sigma_data``; each of the shape of σ."""
+    total = jnp.sqrt(sigma**2 + sigma_data**2)
+    return (sigma_data / total) ** 2, sigma * sigma_data / total, 1 / total
+
+
 def start_noise(
     key: PRNGKeyArray, n: int, d: int, sigma_max: float, dtype: jnp.dtype = float
 ) -> Float[Array, "N D"]:

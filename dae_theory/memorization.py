@@ -10,32 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Real
 
 from dae_theory.errors import InputError, check_count, check_samples
-from dae_theory.nearest import (
-    BLOCK,
-    Nearest,
-    NearestCosine,
-    checked_pair,
-    directions,
-    duplicate_groups,
-    nearest_cosine,
-    nearest_two,
-)
-
-__all__ = [
-    "COPY_RATIO",
-    "CopyThreshold",
-    "Nearest",
-    "NearestCosine",
-    "Reproducibility",
-    "Share",
-    "copy_threshold",
-    "duplicate_groups",
-    "fraction_memorized",
-    "gap_ratio",
-    "nearest_cosine",
-    "nearest_two",
-    "reproducibility",
-]
+from dae_theory.nearest import BLOCK, checked_pair, directions, nearest_cosine, nearest_two
 
 # A sample is a copy when its nearest training sample is nearer than this share of the distance to
 # the second nearest: Yoon, Choi, Kwon, Ryu, "Diffusion probabilistic models generalize when they

@@ -17,7 +17,12 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from dae_theory.denoisers import Denoiser
-from dae_theory.diffusion import check_noise_range, ema_update, log_uniform_sigmas
+from dae_theory.diffusion import (
+    check_noise_range,
+    edm_coefficients,
+    ema_update,
+    log_uniform_sigmas,
+)
 from dae_theory.errors import InputError, check_count, check_samples
 from dae_theory.loss import weight_penalty
 from dae_theory.model import encode
@@ -87,22 +92,18 @@ class PreconditionedDAE(nn.Module):
         """The net inside."""
         self.net = MultiSigmaDAE(self.width, self.hidden)
 
-    def _scaled_input(self, y_ND, sigma) -> tuple[Array, Array, Array]:
-        sigma = jnp.asarray(sigma, y_ND.dtype)
-        total_N1 = jnp.sqrt(sigma**2 + self.sigma_data**2).reshape(-1, 1)
-        return y_ND / total_N1, sigma / self.sigma_data, total_N1
-
     def __call__(self, y_ND: Float[Array, "N D"], sigma: Sigma) -> Float[Array, "N D"]:
         """Denoised samples x̂ (N, D)."""
-        input_ND, relative, total_N1 = self._scaled_input(y_ND, sigma)
-        skip_N1 = (self.sigma_data / total_N1) ** 2
-        out_N1 = relative.reshape(-1, 1) * self.sigma_data**2 / total_N1
-        return skip_N1 * y_ND + out_N1 * self.net(input_ND, relative)
+        sigma = jnp.asarray(sigma, y_ND.dtype)
+        coefficients = edm_coefficients(sigma, self.sigma_data)
+        c_skip, c_out, c_in = (c.reshape(-1, 1) for c in coefficients)
+        return c_skip * y_ND + c_out * self.net(c_in * y_ND, sigma / self.sigma_data)
 
     def encode(self, y_ND: Float[Array, "N D"], sigma: Sigma) -> Float[Array, "N P"]:
         """The units of F as its decoder sees them."""
-        input_ND, relative, _ = self._scaled_input(y_ND, sigma)
-        return self.net.encode(input_ND, relative)
+        sigma = jnp.asarray(sigma, y_ND.dtype)
+        _, _, c_in = edm_coefficients(sigma, self.sigma_data)
+        return self.net.encode(c_in.reshape(-1, 1) * y_ND, sigma / self.sigma_data)
 
 
 def multi_sigma_denoiser(module: nn.Module, params: dict) -> Denoiser:
@@ -190,7 +191,7 @@ def _objective(params, key, x_ND, module: nn.Module, config: MultiSigmaConfig) -
     error_ND = module.apply({"params": params}, x_ND + sigma_N[:, None] * noise_ND, sigma_N) - x_ND
     error_N = jnp.sum(error_ND**2, axis=1)
     if config.preconditioned:
-        error_N *= 1 / sigma_N**2 + 1 / module.sigma_data**2
+        error_N /= edm_coefficients(sigma_N, module.sigma_data)[1] ** 2
     weights = params["net"] if config.preconditioned else params
     return jnp.mean(error_N) + weight_penalty(weights["w1"], weights["w2"], config.lam)
 

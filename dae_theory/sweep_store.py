@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import io
 import json
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -21,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from dae_theory.errors import InputError
-from dae_theory.locks import held
+from dae_theory.files import held, write_whole
 from dae_theory.sweep_measure import MEASURES
 from dae_theory.sweep_plan import Cell, Source, SweepConfig, grid_cells
 
@@ -49,25 +48,6 @@ class Merged(NamedTuple):
 
     table: pa.Table
     missing: int
-
-
-def write_whole(path: Path, content: bytes, process: int = 0) -> None:
-    """Write a file that exists whole or not at all, also after a kill or a power cut."""
-    temporary = path.with_name(f".{path.name}.{process}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def identity(config: SweepConfig, source: Source) -> dict:

@@ -11,9 +11,21 @@ os.environ["XLA_FLAGS"] = TWO_DEVICES
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from dae_theory.data import (  # noqa: E402
+    FASHION_MNIST_FILES,
+    FASHION_MNIST_FOLDER,
+    cache_folder,
+)
+
 jax.config.update("jax_enable_x64", True)
 
 ROOT = Path(__file__).resolve().parents[1]
+needs_images = pytest.mark.skipif(
+    not any(
+        (f / FASHION_MNIST_FILES["train"]).is_file() for f in (FASHION_MNIST_FOLDER, cache_folder())
+    ),
+    reason="Fashion-MNIST is not on this machine",
+)
 
 
 @pytest.fixture

@@ -5,19 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
+from conftest import needs_images
 
 from benchmarks import run
 from benchmarks.cases import exact_training_loss, train_config
 from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
 from dae_theory import exact_loss, sampled_loss
-from dae_theory.data import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER, cache_folder
 
-needs_images = pytest.mark.skipif(
-    not any(
-        (f / FASHION_MNIST_FILES["train"]).is_file() for f in (FASHION_MNIST_FOLDER, cache_folder())
-    ),
-    reason="Fashion-MNIST is not on this machine",
-)
 TOY = Recipe("toy", 6, "adam", 1e-3, 0.05, None, steps=5, width=4, size=4)
 
 

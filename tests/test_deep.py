@@ -4,9 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conftest import needs_images
 
 from dae_theory import InputError
-from dae_theory.data import FASHION_MNIST_FOLDER
 from dae_theory.deep.captions import (
     GARMENTS,
     NOTHING,
@@ -30,9 +30,6 @@ from dae_theory.deep.network import (
 DIT = NetworkConfig("dit", size=4, width=8, depth=2, heads=2, text=True)
 UNET = NetworkConfig("unet", size=4, width=8)
 NETWORKS = pytest.mark.parametrize("config", [DIT, UNET], ids=["dit", "unet"])
-needs_images = pytest.mark.skipif(
-    not FASHION_MNIST_FOLDER.is_dir(), reason="needs the Debian package dataset-fashion-mnist"
-)
 
 
 def drawn_variables(config, seed=0):

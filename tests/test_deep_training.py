@@ -17,7 +17,7 @@ from dae_theory.deep import training
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.training import DeepConfig, draw_indices, read_metrics, train_deep
-from dae_theory.locks import held
+from dae_theory.files import held
 
 NETWORK = NetworkConfig("dit", size=4, width=8, depth=1, heads=2)
 CONFIG = DeepConfig(NETWORK, images=6, planted=2, steps=400, batch_size=8, checkpoint_every=100)

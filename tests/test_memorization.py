@@ -12,13 +12,11 @@ from dae_theory.memorization import (
     COPY_RATIO,
     RESAMPLES,
     copy_threshold,
-    duplicate_groups,
     fraction_memorized,
     gap_ratio,
-    nearest_cosine,
-    nearest_two,
     reproducibility,
 )
+from dae_theory.nearest import duplicate_groups, nearest_cosine, nearest_two
 
 
 def gaussian(seed: int, *shape: int) -> np.ndarray:
@@ -297,7 +295,7 @@ def test_memory_stays_bounded(run_python):
     before, after = run_python(
         "import numpy as np\n"
         "from benchmarks.machine import peak_memory_mib\n"
-        "from dae_theory.memorization import nearest_cosine, nearest_two\n"
+        "from dae_theory.nearest import nearest_cosine, nearest_two\n"
         "random = np.random.default_rng(0)\n"
         "train = random.random((60_000, 196), np.float32)\n"
         "samples = random.random((1000, 196), np.float32)\n"

@@ -9,6 +9,7 @@ from jaxtyping import Array, Float, Int
 from dae_theory.deep.dit import DiT
 from dae_theory.deep.unet import UNet
 from dae_theory.denoisers import Denoiser
+from dae_theory.diffusion import edm_coefficients
 from dae_theory.errors import InputError, check_count
 
 ARCHITECTURES = ("dit", "unet")
@@ -53,12 +54,6 @@ def make_network(config: NetworkConfig) -> nn.Module:
     return DiT(config.patch, config.width, config.depth, config.heads, config.text)
 
 
-def precondition(sigma: Array) -> tuple[Array, Array, Array]:
-    """c_skip, c_out and c_in of Karras et al. 2022, table 1."""
-    total = sigma**2 + SIGMA_DATA**2
-    return SIGMA_DATA**2 / total, sigma * SIGMA_DATA / jnp.sqrt(total), 1 / jnp.sqrt(total)
-
-
 def denoise_images(
     network: nn.Module,
     variables: dict,
@@ -72,7 +67,8 @@ def denoise_images(
     ``variables`` may hold 'patches', and ``mutable=['activations']`` returns the activations; see
     `layers.exposed`.
     """
-    c_skip, c_out, c_in = (c[:, None, None, None] for c in precondition(sigma_B))
+    coefficients = edm_coefficients(sigma_B, SIGMA_DATA)
+    c_skip, c_out, c_in = (c_B[:, None, None, None] for c_B in coefficients)
     out = network.apply(variables, c_in * noisy, jnp.log(sigma_B), tokens_BL, mutable=mutable)
     out, changed = out if mutable else (out, None)
     denoised = c_skip * noisy + c_out * out

@@ -8,6 +8,7 @@ bad input, a folder that holds another training, or a loss that is not finite.
 import csv
 import dataclasses
 import functools
+import io
 import json
 import sys
 import time
@@ -29,9 +30,9 @@ from dae_theory.commands import parse_options
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
 from dae_theory.deep.images import TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
-from dae_theory.diffusion import ema_update
+from dae_theory.diffusion import edm_coefficients, ema_update, log_normal_sigmas
 from dae_theory.errors import InputError, check_count
-from dae_theory.locks import held
+from dae_theory.files import held, write_whole
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
 NO_CAPTION_SHARE = 0.1  # of training captions left out, for guidance
@@ -129,15 +130,15 @@ def denoising_loss(network, params, key: PRNGKeyArray, images, tokens_BL) -> Arr
     """Mean over pixels of ‖D(x + σε, σ) − x‖² / c_out², log σ normal."""
     sigma_key, noise_key, drop_key = jax.random.split(key, 3)
     count = len(images)
-    sigma_B = jnp.exp(LOG_SIGMA_MEAN + LOG_SIGMA_STD * jax.random.normal(sigma_key, (count,)))
+    sigma_B = log_normal_sigmas(sigma_key, (count,), LOG_SIGMA_MEAN, LOG_SIGMA_STD, images.dtype)
     nothing_L = jnp.array([NOTHING] + [PADDING] * (LENGTH - 1))
     dropped_B = jax.random.bernoulli(drop_key, NO_CAPTION_SHARE, (count,))
     tokens_BL = jnp.where(dropped_B[:, None], nothing_L, tokens_BL)
     noise = jax.random.normal(noise_key, images.shape)
     noisy = images + sigma_B[:, None, None, None] * noise
     denoised = denoise_images(network, {"params": params}, noisy, sigma_B, tokens_BL)
-    weight_B = (sigma_B**2 + SIGMA_DATA**2) / (sigma_B * SIGMA_DATA) ** 2
-    return jnp.mean(weight_B * jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)))
+    _, c_out_B, _ = edm_coefficients(sigma_B, SIGMA_DATA)
+    return jnp.mean(jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)) / c_out_B**2)
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnums=0)
@@ -177,9 +178,7 @@ def claim_folder(out: Path, config: DeepConfig) -> None:
     if out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no training; give another --out")
     out.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".part")
-    partial.write_text(text)
-    partial.replace(path)
+    write_whole(path, text.encode())
 
 
 def read_config(out: Path) -> DeepConfig:
@@ -202,12 +201,11 @@ def read_metrics(out: Path) -> list[dict[str, float]]:
 
 
 def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:
-    partial = out / "metrics.csv.part"
-    with partial.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    partial.replace(out / "metrics.csv")
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, COLUMNS)
+    writer.writeheader()
+    writer.writerows(rows)
+    write_whole(out / "metrics.csv", text.getvalue().encode())
 
 
 def checkpoints(out: Path) -> ocp.CheckpointManager:
