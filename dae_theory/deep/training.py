@@ -313,6 +313,14 @@ def config_of_flags() -> DeepConfig:
     return DeepConfig(network, **{name: FLAGS[name].value for name in names})
 
 
+def options_of(config: DeepConfig) -> list[str]:
+    """The options that say a config, those at their default left out."""
+    given = dataclasses.asdict(config)
+    usual = dataclasses.asdict(DeepConfig())
+    given, usual = (fields.pop("network") | fields for fields in (given, usual))
+    return [f"--{name}={value}" for name, value in given.items() if value != usual[name]]
+
+
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
     try:
