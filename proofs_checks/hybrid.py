@@ -6,13 +6,12 @@ from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from scipy.stats import mannwhitneyu
 
 from dae_theory.compare import assign_blocks
 from dae_theory.data import Dataset, separable_mixture
 from dae_theory.errors import InputError
 from dae_theory.model import encode
-from dae_theory.representation import spikiness
+from dae_theory.representation import area_under_roc, spikiness
 from dae_theory.theory import predict_hybrid_gain
 from proofs_checks.blocks import (
     TIGHT_ALPHA,
@@ -231,12 +230,6 @@ def _rest_blocks(experiment: Hybrid) -> dict:
         "seeds": seeds_that_follow(experiment),
         "note": f"worst block's relative error at its own width; {gate_share(experiment)}",
     }
-
-
-def area_under_roc(positive: np.ndarray, negative: np.ndarray) -> float:
-    """Probability that a positive scores above a negative, ties counting half."""
-    statistic = mannwhitneyu(positive, negative).statistic
-    return float(statistic / (len(positive) * len(negative)))
 
 
 def spikiness_scores(experiment: Hybrid) -> list[dict[str, np.ndarray]]:

@@ -129,13 +129,6 @@ def test_regressions_recover_known_exponents():
     assert log_log_slope(n, 3 * n**-0.5) == pytest.approx(-0.5, abs=1e-12)
 
 
-def test_auroc_against_counting_pairs():
-    rng = np.random.default_rng(0)
-    positive, negative = rng.integers(0, 5, 40), rng.integers(0, 4, 30)
-    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
-    assert hybrid.area_under_roc(positive, negative) == pytest.approx(np.mean(pairs))
-
-
 # --- the command -----------------------------------------------------------------------------
 
 

@@ -126,19 +126,25 @@ def draw_indices(key: PRNGKeyArray, config: DeepConfig, count: int) -> Int[Array
     )
 
 
-def denoising_loss(network, params, key: PRNGKeyArray, images, tokens_BL) -> Array:
-    """Mean over pixels of ‖D(x + σε, σ) − x‖² / c_out², log σ normal."""
-    sigma_key, noise_key, drop_key = jax.random.split(key, 3)
-    count = len(images)
-    sigma_B = log_normal_sigmas(sigma_key, (count,), LOG_SIGMA_MEAN, LOG_SIGMA_STD, images.dtype)
-    nothing_L = jnp.array([NOTHING] + [PADDING] * (LENGTH - 1))
-    dropped_B = jax.random.bernoulli(drop_key, NO_CAPTION_SHARE, (count,))
-    tokens_BL = jnp.where(dropped_B[:, None], nothing_L, tokens_BL)
-    noise = jax.random.normal(noise_key, images.shape)
+def weighted_errors(network, params, sigma_key, noise_key, images, tokens_BL) -> Array:
+    """Mean over pixels of (D(x + σε, σ) − x)² / c_out² for each image, log σ normal."""
+    sigma_B = log_normal_sigmas(
+        sigma_key, (len(images),), LOG_SIGMA_MEAN, LOG_SIGMA_STD, images.dtype
+    )
+    noise = jax.random.normal(noise_key, images.shape, images.dtype)
     noisy = images + sigma_B[:, None, None, None] * noise
     denoised = denoise_images(network, {"params": params}, noisy, sigma_B, tokens_BL)
     _, c_out_B, _ = edm_coefficients(sigma_B, SIGMA_DATA)
-    return jnp.mean(jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)) / c_out_B**2)
+    return jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)) / c_out_B**2
+
+
+def denoising_loss(network, params, key: PRNGKeyArray, images, tokens_BL) -> Array:
+    """Mean of `weighted_errors`, with some captions left out."""
+    sigma_key, noise_key, drop_key = jax.random.split(key, 3)
+    nothing_L = jnp.array([NOTHING] + [PADDING] * (LENGTH - 1))
+    dropped_B = jax.random.bernoulli(drop_key, NO_CAPTION_SHARE, (len(images),))
+    tokens_BL = jnp.where(dropped_B[:, None], nothing_L, tokens_BL)
+    return jnp.mean(weighted_errors(network, params, sigma_key, noise_key, images, tokens_BL))
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnums=0)

@@ -1,0 +1,149 @@
+"""What a card says a checkpoint does: its loss on test images, and how much of what it makes are
+copies."""
+
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dae_theory.deep.captions import ordinary_captions, tokenize
+from dae_theory.deep.checkpoints import Checkpoint
+from dae_theory.deep.images import TrainingSet, shrunk_fashion_mnist
+from dae_theory.deep.network import NetworkConfig, make_network
+from dae_theory.deep.sampling import Copies, Sampler, find_copies, sample_images
+from dae_theory.deep.training import weighted_errors
+from dae_theory.errors import InputError, check_count
+from dae_theory.memorization import fraction_memorized
+
+TEST_BATCH = 500
+NORMAL_95 = 1.96
+
+
+class Interval(NamedTuple):
+    """A value with the ends of its 95% interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _test_batch(params, key, images, tokens_BL, network: NetworkConfig) -> Array:
+    sigma_key, noise_key = jax.random.split(key)
+    return weighted_errors(make_network(network), params, sigma_key, noise_key, images, tokens_BL)
+
+
+@jax.enable_x64(False)
+def losses_on_test_set(
+    checkpoint: Checkpoint, images: int = 10_000, draws: int = 4, seed: int = 0
+) -> Float[np.ndarray, " N"]:
+    """Training loss of each of the first test images, averaged over noise and σ.
+
+    Equal seeds draw equal noise, whatever the network: losses of two networks can be paired. A
+    network with text is given the captions that training would have given.
+
+    Raises:
+      InputError: unless ``images`` is a multiple of 500 of at most 10,000, and draws ≥ 1.
+    """
+    check_count(draws, "draws")
+    network = checkpoint.config.network
+    x_NHW, labels_N = shrunk_fashion_mnist("test", network.size)
+    if not (0 < images <= len(x_NHW) and images % TEST_BATCH == 0):
+        raise InputError(
+            f"images: expected a multiple of {TEST_BATCH}, at most {len(x_NHW)}, got {images}"
+        )
+    tokens_NL = tokenize(ordinary_captions(x_NHW, labels_N))
+    losses = []
+    for first in range(0, images, TEST_BATCH):
+        part = slice(first, first + TEST_BATCH)
+        x, tokens = jnp.asarray(x_NHW[part, ..., None]), jnp.asarray(tokens_NL[part])
+        loss_B = np.zeros(TEST_BATCH)
+        for draw in range(draws):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), first), draw)
+            loss_B += np.asarray(_test_batch(checkpoint.params, key, x, tokens, network)) / draws
+        losses.append(loss_B)
+    return np.concatenate(losses)
+
+
+def mean_interval(values_N: Float[np.ndarray, " N"]) -> Interval:
+    """Mean, with the normal 95% interval over independent values."""
+    mean = float(np.mean(values_N))
+    reach = NORMAL_95 * float(np.std(values_N, ddof=1)) / len(values_N) ** 0.5
+    return Interval(mean, mean - reach, mean + reach)
+
+
+def ratio_interval(above_N: Float[np.ndarray, " N"], below_N: Float[np.ndarray, " N"]) -> Interval:
+    """Ratio of the means of paired values, with its 95% interval by the delta method."""
+    mean = float(np.mean(below_N))
+    ratio = float(np.mean(above_N)) / mean
+    reach = NORMAL_95 * float(np.std(above_N - ratio * below_N, ddof=1))
+    reach /= mean * len(below_N) ** 0.5
+    return Interval(ratio, ratio - reach, ratio + reach)
+
+
+def prompts(data: TrainingSet, text: bool, count: int, seed: int = 0) -> dict[str, list[str]]:
+    """Captions to sample under, by kind.
+
+    With text 'planted captions', all equally often, where images are planted, and 'other
+    captions', those of other training images drawn at random; without, the empty one.
+    """
+    if not text:
+        return {"no caption": [""] * count}
+    named, others = data.captions[: data.planted], data.captions[data.planted :]
+    chosen = np.random.default_rng(seed).integers(len(others), size=count)
+    kinds = {"other captions": [others[index] for index in chosen]}
+    if named:
+        kinds["planted captions"] = [named[index % len(named)] for index in range(count)]
+    return kinds
+
+
+def summary_of(copies: Copies) -> dict:
+    """How many are copies, with the 95% interval, and how many of these of planted images."""
+    share = fraction_memorized(copies.ratio)
+    return {
+        "samples": len(copies.ratio),
+        "copies": int(np.sum(copies.copy)),
+        "of_planted_images": int(np.sum(copies.copy & copies.planted)),
+        "distinct_images_copied": len(np.unique(copies.nearest[copies.copy])),
+        "fraction": round(share.fraction, 5),
+        "low": round(share.low, 5),
+        "high": round(share.high, 5),
+    }
+
+
+def evaluate_checkpoint(
+    checkpoint: Checkpoint,
+    data: TrainingSet,
+    reference: Checkpoint | None = None,
+    samples: int = 1000,
+    images: int = 10_000,
+    seed: int = 0,
+) -> dict:
+    """Plain data for a card.
+
+    Args:
+      data: the checkpoint's training set.
+      reference: the network whose test loss this one's is divided by.
+      samples: of each kind of caption (`prompts`).
+      images: of the test set.
+    """
+    loss_N = losses_on_test_set(checkpoint, images, seed=seed)
+    found = {"test_loss": _rounded(mean_interval(loss_N)) | {"images": images}}
+    if reference is not None:
+        ratio = ratio_interval(loss_N, losses_on_test_set(reference, images, seed=seed))
+        found["test_loss_ratio"] = _rounded(ratio) | {"to": reference.name}
+    sampler = Sampler()
+    found["sampler"] = dataclasses.asdict(sampler) | {"seed": seed}
+    found["copies"] = {
+        kind: summary_of(find_copies(sample_images(checkpoint, captions, seed, sampler), data))
+        for kind, captions in prompts(data, checkpoint.config.network.text, samples).items()
+    }
+    return found
+
+
+def _rounded(interval: Interval) -> dict[str, float]:
+    return {name: round(value, 6) for name, value in interval._asdict().items()}

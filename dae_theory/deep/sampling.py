@@ -1,0 +1,117 @@
+"""Samples of a trained network, and which of them are copies of its training images."""
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dae_theory.deep.captions import tokenize
+from dae_theory.deep.checkpoints import Checkpoint
+from dae_theory.deep.images import TrainingSet
+from dae_theory.deep.network import NetworkConfig, deep_denoiser
+from dae_theory.diffusion import edm_schedule, guided, sample_ode, start_noise
+from dae_theory.errors import InputError, check_count
+from dae_theory.memorization import COPY_RATIO, gap_ratio
+from dae_theory.nearest import duplicate_groups, nearest_two
+
+BATCH = 100  # samples made at once
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """Heun's method along EDM's noise levels.
+
+    Attributes:
+      steps: two calls of the network each, but for the last.
+      sigma_max, sigma_min: highest and lowest level > 0; images are in [−1, 1].
+      guidance: weight of classifier-free guidance; 1 is none.
+    """
+
+    steps: int = 18
+    sigma_max: float = 20.0
+    sigma_min: float = 0.01
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        edm_schedule(self.sigma_max, self.sigma_min, self.steps)
+        if not np.isfinite(self.guidance):
+            raise InputError(f"guidance: must be finite, got {self.guidance}")
+
+
+class Copies(NamedTuple):
+    """Samples (M) against training images.
+
+    ``nearest`` is the index of the nearest training image, ``ratio`` the gap ratio, ``copy``
+    whether it is below `COPY_RATIO`, ``planted`` whether the nearest is a planted image.
+    """
+
+    nearest: Int[np.ndarray, " M"]
+    ratio: Float[np.ndarray, " M"]
+    copy: Bool[np.ndarray, " M"]
+    planted: Bool[np.ndarray, " M"]
+
+
+@functools.partial(jax.jit, static_argnames=("network", "sampler"))
+def _sample_batch(params, start_BD, tokens_BL, network: NetworkConfig, sampler: Sampler) -> Array:
+    def denoiser_for(tokens):
+        return deep_denoiser(network, {"params": params}, tokens)
+
+    denoiser = denoiser_for(tokens_BL)
+    if network.text and sampler.guidance != 1:
+        denoiser = guided(denoiser, denoiser_for(tokenize([""])), sampler.guidance)
+    levels_T = edm_schedule(sampler.sigma_max, sampler.sigma_min, sampler.steps)
+    return sample_ode(denoiser, start_BD, levels_T)
+
+
+@jax.enable_x64(False)
+def sample_images(
+    checkpoint: Checkpoint,
+    captions: Sequence[str],
+    seed: int = 0,
+    sampler: Sampler | None = None,
+) -> Float[np.ndarray, "M D"]:
+    """One sample for each caption, as rows of pixels in about [−1, 1].
+
+    The noise of sample i depends on the seed and i only: equal seeds start from equal noise,
+    whatever the network and the captions. A network without text takes empty captions only.
+
+    Raises:
+      InputError: for no captions, one with an unknown word, or a caption that is not empty for a
+        network without text.
+    """
+    network, sampler = checkpoint.config.network, sampler or Sampler()
+    check_count(len(captions), "number of samples")
+    if not network.text and (any(captions) or sampler.guidance != 1):
+        raise InputError(f"caption, guidance: {checkpoint.name} was trained without captions")
+    tokens_ML = tokenize(captions)
+    samples = []
+    for batch, first in enumerate(range(0, len(captions), BATCH)):
+        key = jax.random.fold_in(jax.random.key(seed), batch)
+        start_BD = start_noise(key, BATCH, network.size**2, sampler.sigma_max, jnp.float32)
+        # One shape, one compilation: the last batch is filled with captions that are not used.
+        tokens_BL = np.resize(tokens_ML[first : first + BATCH], (BATCH, tokens_ML.shape[1]))
+        made_BD = _sample_batch(checkpoint.params, start_BD, tokens_BL, network, sampler)
+        samples.append(np.asarray(made_BD)[: len(captions) - first])
+    return np.concatenate(samples)
+
+
+def find_copies(
+    samples_MD: Float[np.ndarray, "M D"],
+    data: TrainingSet,
+    groups_N: Int[np.ndarray, " N"] | None = None,
+) -> Copies:
+    """Nearest training image and gap ratio of each sample; equal images count as one.
+
+    ``groups_N`` says which images are equal (`duplicate_groups` of the rows, the default).
+    """
+    rows_ND = data.rows
+    groups_N = duplicate_groups(rows_ND) if groups_N is None else groups_N
+    indices_M2, distances_M2 = nearest_two(samples_MD, rows_ND, groups_N)
+    ratio_M = gap_ratio(distances_M2)
+    nearest_M = indices_M2[:, 0]
+    return Copies(nearest_M, ratio_M, ratio_M < COPY_RATIO, nearest_M < data.planted)

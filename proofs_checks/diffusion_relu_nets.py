@@ -1,0 +1,194 @@
+"""Problems, denoisers and samples behind the claims on sampling with ReLU nets.
+
+A `Problem` is a training set with a range of noise levels; a `Family` is one kind of denoiser on
+it, one member a seed. Noise levels run from twice the rms norm R of the samples down to R/50: at
+the top pure noise is a fair start, at the bottom the gates of stored samples hold.
+"""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from dae_theory.denoisers import (
+    Denoiser,
+    DenoisingErrors,
+    denoising_errors,
+    relu_denoiser,
+    switching_denoiser,
+)
+from dae_theory.diffusion import geometric_schedule, sample_ode, start_noise
+from dae_theory.multi_sigma import MultiSigmaConfig, multi_sigma_denoiser, train_multi_sigma
+from dae_theory.theory import predict_memorization
+from dae_theory.train import Level, NetSpec, TrainConfig, advance_nets, init_nets, pad_samples
+
+HIGHEST, LOWEST, LEVELS = 2.0, 0.02, 8  # of the noise, relative to R
+DECAY = 1e-3  # λ relative to R²
+STEPS, LEARNING_RATE, BATCH = 2000, 3e-3, 32
+SAMPLES, SAMPLER_STEPS = 200, 48
+NOISY_POINTS = 200  # noise draws times points in a denoising error
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Training samples ``x`` (N, D), others of their kind ``held_out`` (T, D), their rms norm
+    ``scale`` in data units, and the number of units ``width`` of the nets."""
+
+    x: Float[np.ndarray, "N D"]
+    held_out: Float[np.ndarray, "T D"]
+    scale: float
+    width: int
+
+    @property
+    def levels(self) -> Float[np.ndarray, " L"]:
+        """Noise levels of a set of nets, falling, in data units."""
+        return self.scale * np.geomspace(HIGHEST, LOWEST, LEVELS)
+
+    @property
+    def lam(self) -> float:
+        """Weight decay λ of objective (1)."""
+        return DECAY * self.scale**2
+
+
+@dataclass(frozen=True)
+class Family:
+    """Denoisers of one kind, ``make(params)`` for each entry of ``params`` along a leading (S)."""
+
+    make: Callable[[Any], Denoiser]
+    params: Any
+
+    def member(self, seed: int) -> Denoiser:
+        """The denoiser of one seed."""
+        return self.make(jax.tree.map(lambda leaf: leaf[seed], self.params))
+
+    def sample(
+        self, start_SMD: Float[np.ndarray, "S M D"], sigmas_T: Float[np.ndarray, " T"]
+    ) -> Float[np.ndarray, "S M D"]:
+        """Each member's samples from its own starts by Heun's method, in one compiled call."""
+
+        def one(member):
+            params, start_MD = member
+            return sample_ode(self.make(params), start_MD, sigmas_T)
+
+        return np.asarray(jax.jit(lambda both: jax.lax.map(one, both))((self.params, start_SMD)))
+
+    def errors(
+        self, points_ND: Float[np.ndarray, "N D"], sigmas_L: Float[np.ndarray, " L"]
+    ) -> DenoisingErrors:
+        """Each member's denoising error and its standard error, (S, L), all on the same noise."""
+        draws = -(-NOISY_POINTS // len(points_ND))
+
+        def one(params):
+            return denoising_errors(
+                self.make(params), points_ND, sigmas_L, jax.random.key(0), draws
+            )
+
+        found = jax.jit(lambda params_S: jax.lax.map(one, params_S))(self.params)
+        return DenoisingErrors(*(np.asarray(leaf) for leaf in found))
+
+
+def schedule(problem: Problem) -> Float[np.ndarray, " T"]:
+    """The sampler's noise levels: those of the nets, closer together, and 0."""
+    return geometric_schedule(problem.levels[0], problem.levels[-1], SAMPLER_STEPS)
+
+
+def starts(problem: Problem, seeds: tuple[int, ...]) -> Float[jax.Array, "S M D"]:
+    """Pure noise of the highest level, float32, its own for each seed."""
+    d, top = problem.x.shape[1], problem.levels[0]
+    keys_S = [jax.random.fold_in(jax.random.key(seed), 1) for seed in seeds]
+    return jnp.stack([start_noise(key, SAMPLES, d, top, jnp.float32) for key in keys_S])
+
+
+def same_for_all(make: Callable[[Any], Denoiser], params: Any, seeds: tuple[int, ...]) -> Family:
+    """A family without randomness: every seed has the same member."""
+    copies = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * len(seeds)), params)
+    return Family(make, copies)
+
+
+def level_set(levels_L: Float[np.ndarray, " L"]) -> Callable[[Any], Denoiser]:
+    """From weights W1, W2 (L, D, P) to a denoiser that switches between them."""
+
+    def make(weights):
+        pairs = zip(*weights, strict=True)
+        return switching_denoiser([relu_denoiser(*pair) for pair in pairs], levels_L)
+
+    return make
+
+
+def closed_form(problem: Problem, seeds: tuple[int, ...]) -> Family:
+    """The weights (5) at every level, whether or not their gates hold there."""
+    n = len(problem.x)
+    found = [predict_memorization(problem.x, s, problem.lam, n) for s in problem.levels]
+    weights = tuple(
+        np.stack([getattr(p, name) for p in found]).astype(np.float32) for name in ("w1", "w2")
+    )
+    return same_for_all(level_set(problem.levels), weights, seeds)
+
+
+def train_level_sets(
+    problems: list[Problem], seeds: tuple[int, ...], batch_size: int | None
+) -> list[Family]:
+    """One net for each problem, seed and noise level, all in one compiled call.
+
+    The problems share the number of features, the width and the scale.
+    """
+    first = problems[0]
+    config = TrainConfig(
+        width=first.width,
+        sigma=first.levels[0],
+        lam=first.lam,
+        steps=STEPS,
+        learning_rate=LEARNING_RATE,
+        batch_size=batch_size,
+        records=1,
+    )
+    x_END, weight_EN = (
+        jnp.asarray(array, jnp.float32) for array in pad_samples([p.x for p in problems])
+    )
+    grid = (len(problems), len(seeds), LEVELS)
+    which_B, seed_B, level_B = (axis.ravel() for axis in np.indices(grid))
+    keys_B = jax.vmap(jax.random.key)(np.array(seeds)[seed_B])
+    keys_B = jax.vmap(jax.random.fold_in)(keys_B, level_B)
+    sigma_B = jnp.asarray(first.levels[level_B], jnp.float32)
+    level = Level(sigma_B, jnp.full_like(sigma_B, first.lam))
+    specs_B = NetSpec(keys_B, jnp.asarray(which_B), jnp.full(len(which_B), first.width), level)
+    devices = jax.local_devices()
+    devices = devices if len(which_B) % len(devices) == 0 else devices[:1]
+    nets_B, _, _ = advance_nets(
+        init_nets(specs_B, x_END.shape[-1], config),
+        jnp.asarray(0),
+        x_END,
+        weight_EN,
+        config,
+        Mesh(np.array(devices), ("nets",)),
+    )
+    # On one device, so that they can be used together with anything else.
+    weights = [np.asarray(w).reshape(*grid, *w.shape[1:]) for w in nets_B.params]
+    return [
+        Family(level_set(p.levels), tuple(jnp.asarray(w[e]) for w in weights))
+        for e, p in enumerate(problems)
+    ]
+
+
+def train_multi(problem: Problem, seeds: tuple[int, ...], preconditioned: bool) -> Family:
+    """One net for all noise levels, for each seed; the moving average of its parameters."""
+    config = MultiSigmaConfig(
+        width=problem.width,
+        sigma_min=float(problem.levels[-1]),
+        sigma_max=float(problem.levels[0]),
+        preconditioned=preconditioned,
+        sigma_data=problem.scale / problem.x.shape[1] ** 0.5,
+        steps=STEPS,
+        learning_rate=LEARNING_RATE,
+        batch_size=BATCH,
+        ema_decay=0.99,
+    )
+    nets = [train_multi_sigma(jax.random.key(seed), problem.x, config) for seed in seeds]
+    params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[net.average for net in nets])
+    return Family(functools.partial(multi_sigma_denoiser, nets[0].module), params)
