@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from dae_theory.errors import InputError, check_count, check_noise_and_decay
 
-REGIMES = ("memorize", "generalize", "hybrid", "certify", "errata")
+REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")
 QUICK_SEEDS = 4
 

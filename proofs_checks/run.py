@@ -29,7 +29,7 @@ from dae_theory.data import (
     simplex,
 )
 from dae_theory.errors import InputError
-from proofs_checks import certify, errata, generalize, hybrid, memorize
+from proofs_checks import certify, diffusion, errata, generalize, hybrid, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import REGIMES, TRAINERS, RunConfig
 from proofs_checks.nets import read_weights
@@ -47,8 +47,11 @@ MODULES: dict[str, ModuleType] = {
     "generalize": generalize,
     "hybrid": hybrid,
     "certify": certify,
+    "diffusion": diffusion,
     "errata": errata,
 }
+WITHOUT_WEIGHTS = ("diffusion", "errata")
+DATA_OF_ITS_OWN = ("certify", "diffusion")  # unless the user names some
 SIMPLEX_DIMENSION = 64
 
 
@@ -62,8 +65,8 @@ def command_line() -> flags.FlagValues:
         "data",
         None,
         "simplex, mixture, faces, patches, fashion_mnist, FILE.npy, FILE.npz or a folder of "
-        "images; default: faces for memorize, a synthetic mixture for generalize and hybrid, all "
-        "three for certify.",
+        "images; default: faces for memorize and diffusion, a synthetic mixture for generalize and "
+        "hybrid, all three for certify.",
         **both,
     )
     flags.DEFINE_integer("n", None, "Training samples.", **both)
@@ -119,10 +122,10 @@ def print_claims(config: RunConfig) -> None:
 
 
 def chosen_regimes(config: RunConfig) -> tuple[str, ...]:
-    """The regimes a run goes through; errata are about formulas and cannot check weights."""
+    """The regimes a run goes through; some cannot check weights brought by the user."""
     if config.regime != "all":
         return (config.regime,)
-    return tuple(r for r in REGIMES if config.weights is None or r != "errata")
+    return tuple(r for r in REGIMES if config.weights is None or r not in WITHOUT_WEIGHTS)
 
 
 def claims_of(regime: str, config: RunConfig) -> tuple[Claim, ...]:
@@ -149,7 +152,7 @@ def chosen_claims(config: RunConfig, claim_id: str | None) -> dict[str, tuple[Cl
 
 def load_data(config: RunConfig, regime: str) -> Dataset | None:
     """The data set of a regime; None stands for the regime's own synthetic data."""
-    if regime == "errata" or (regime == "certify" and config.data is None):
+    if regime == "errata" or (regime in DATA_OF_ITS_OWN and config.data is None):
         return None
     name = config.data or (memorize.DEFAULT_DATA if regime == "memorize" else "mixture")
     n = config.n or MODULES[regime].DEFAULT_N

@@ -19,7 +19,7 @@ from dae_theory.errors import InputError, check_count
 from dae_theory.memorization import COPY_RATIO, gap_ratio
 from dae_theory.nearest import duplicate_groups, nearest_two
 
-BATCH = 100  # samples made at once
+BATCH = 50  # samples made at once
 
 
 @dataclass(frozen=True)
