@@ -90,11 +90,17 @@ def points_of(name: str, seed: int) -> Float[np.ndarray, "M D"]:
 
 
 @functools.cache
+def _errors_by_level(denoiser: str) -> Callable:
+    """Compiled once for all images."""
+    called = denoiser_called(denoiser)
+    return jax.jit(lambda x_ND, key: denoising_errors(called, x_ND, SIGMAS, key).mean)
+
+
+@functools.cache
 @jax.enable_x64(False)
 def errors_of(denoiser: str, points: str, seeds: tuple[int, ...]) -> Float[np.ndarray, "S T"]:
     """Mean squared error ‖x̂ − x‖² at each noise level, equal noise for all denoisers."""
-    called = denoiser_called(denoiser)
-    measure = jax.jit(lambda x_ND, key: denoising_errors(called, x_ND, SIGMAS, key).mean)
+    measure = _errors_by_level(denoiser)
     return np.stack([measure(jnp.asarray(points_of(points, s)), jax.random.key(s)) for s in seeds])
 
 

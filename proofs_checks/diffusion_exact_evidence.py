@@ -50,21 +50,28 @@ class ExactSampling:
         return float(np.sqrt(np.mean(np.sum(self.x**2, axis=1))))
 
 
-def flow_errors(sampler: Sampler, seed: int) -> Float[np.ndarray, " T"]:
-    """Largest error of the flow of a Gaussian for each number of steps.
+def flow_errors(sampler: Sampler, seeds: tuple[int, ...]) -> Float[np.ndarray, "S T"]:
+    """Largest error of the flow of a Gaussian, for each seed's rotation and number of steps.
 
     Along an eigenvector with eigenvalue e the flow multiplies by √((e + σ²)/(e + σ_0²)).
     """
-    vectors = np.linalg.qr(np.random.default_rng(seed).standard_normal((3, 3)))[0]
-    denoiser = gaussian_denoiser(np.zeros(3), (vectors * EIGENVALUES) @ vectors.T)
-    start = np.asarray(start_noise(jax.random.key(seed), 20, 3, FLOW_FROM))
+    vectors_S = np.stack(
+        [np.linalg.qr(np.random.default_rng(s).standard_normal((3, 3)))[0] for s in seeds]
+    )
+    start_S = np.stack([start_noise(jax.random.key(s), 20, 3, FLOW_FROM) for s in seeds])
     factor = np.sqrt((EIGENVALUES + FLOW_TO**2) / (EIGENVALUES + FLOW_FROM**2))
-    exact = (start @ vectors * factor) @ vectors.T
+    exact_S = np.swapaxes(vectors_S @ (factor * (start_S @ vectors_S)).swapaxes(1, 2), 1, 2)
     errors = []
     for steps in FLOW_STEPS:
-        sigmas = np.geomspace(FLOW_FROM, FLOW_TO, steps + 1)
-        errors.append(np.max(np.abs(np.asarray(sampler(denoiser, start, sigmas)) - exact)))
-    return np.array(errors)
+        sigmas_T = np.geomspace(FLOW_FROM, FLOW_TO, steps + 1)
+
+        def flow(vectors, start, sigmas_T=sigmas_T):
+            denoiser = gaussian_denoiser(jnp.zeros(3), (vectors * EIGENVALUES) @ vectors.T)
+            return sampler(denoiser, start, sigmas_T)
+
+        found_S = jax.jit(jax.vmap(flow))(vectors_S, start_S)
+        errors.append(np.max(np.abs(found_S - exact_S), axis=(1, 2)))
+    return np.stack(errors, axis=1)
 
 
 def measure_order(method: str, order: int) -> Callable[[ExactSampling], dict]:
@@ -72,89 +79,98 @@ def measure_order(method: str, order: int) -> Callable[[ExactSampling], dict]:
 
     def measure(experiment: ExactSampling) -> dict:
         with jax.enable_x64(True):
-            found = [flow_errors(getattr(experiment, method), seed) for seed in experiment.seeds]
-        slopes = np.array([-log_log_slope(FLOW_STEPS, errors) for errors in found])
+            errors_ST = flow_errors(getattr(experiment, method), experiment.seeds)
+        slopes = np.array([-log_log_slope(FLOW_STEPS, errors_T) for errors_T in errors_ST])
         return {
             "measured": float(np.mean(slopes)),
             "predicted": float(order),
             "errors": np.abs(slopes - order),
             "seeds": experiment.seeds,
             "note": f"flow of a Gaussian, {FLOW_STEPS[0]} to {FLOW_STEPS[-1]} steps; error "
-            f"{np.mean([e[-1] for e in found]):.1e} at the last",
+            f"{np.mean(errors_ST[:, -1]):.1e} at the last",
         }
 
     return measure
 
 
-def draw(experiment: ExactSampling, denoiser: Denoiser, sigmas_T, seed: int) -> np.ndarray:
-    """DRAWS samples by Heun's method from noise of the first level."""
-    start = start_noise(jax.random.key(seed), DRAWS, experiment.x.shape[1], float(sigmas_T[0]))
-    return np.asarray(jax.jit(lambda y: experiment.heun(denoiser, y, sigmas_T))(start))
+def noise(seeds: tuple[int, ...], draws: int, d: int) -> Float[np.ndarray, "SM D"]:
+    """Standard normal numbers (S·M, D), M draws of each seed."""
+    return np.concatenate([start_noise(jax.random.key(seed), draws, d, 1.0) for seed in seeds])
+
+
+def sample_each(
+    sampler: Sampler,
+    denoisers: Callable[[np.ndarray], Denoiser],
+    values_R: Float[np.ndarray, " R"],
+    noise_ND: Float[np.ndarray, "N D"],
+    schedules_RT: Float[np.ndarray, "R T"],
+) -> Float[np.ndarray, "R N D"]:
+    """Samples of denoiser(value) along a schedule, for each of R, in one compiled call."""
+
+    def one(case):
+        value, sigmas_T = case
+        return sampler(denoisers(value), sigmas_T[0] * noise_ND, sigmas_T)
+
+    return np.asarray(jax.jit(lambda cases: jax.lax.map(one, cases))((values_R, schedules_RT)))
+
+
+def rms_distance(
+    samples_RND: Float[np.ndarray, "R N D"], x_ND: Float[np.ndarray, "K D"], n_seeds: int
+) -> Float[np.ndarray, "S R"]:
+    """Root-mean-square distance to the nearest training sample, for each seed."""
+    near_RN = np.stack([nearest_two(y, x_ND).distances[:, 0] for y in samples_RND])
+    return np.sqrt(np.mean(near_RN.reshape(len(near_RN), n_seeds, -1) ** 2, axis=-1)).T
 
 
 def measure_copies(experiment: ExactSampling) -> dict:
     """Share of f_emp's samples that are copies, few steps or many."""
-    with jax.enable_x64(True):
-        denoiser, share_ST = experiment.empirical(experiment.x), []
-        for seed in experiment.seeds:
-            samples = [
-                draw(
-                    experiment,
-                    denoiser,
-                    geometric_schedule(2 * experiment.scale, 0.02 * experiment.scale, steps),
-                    seed,
-                )
-                for steps in (6, 48)
-            ]
-            found = [gap_ratio(nearest_two(y, experiment.x).distances) for y in samples]
-            share_ST.append([np.mean(ratio < COPY_RATIO) for ratio in found])
-    share_ST = np.array(share_ST)
+    shares = []
+    for steps in (6, 48):
+        sigmas_T = experiment.scale * geometric_schedule(2.0, 0.02, steps)
+        samples_ND = _draw(experiment, [sigmas_T])[0]
+        ratio_N = gap_ratio(nearest_two(samples_ND, experiment.x).distances)
+        shares.append(np.mean(ratio_N.reshape(len(experiment.seeds), -1) < COPY_RATIO, axis=1))
     return {
-        "measured": float(np.mean(share_ST)),
+        "measured": float(np.mean(shares)),
         "predicted": 1.0,
-        "errors": 1 - np.min(share_ST, axis=1),
+        "errors": 1 - np.min(shares, axis=0),
         "seeds": experiment.seeds,
         "note": "by 6 and by 48 steps of Heun's method, the worse of the two",
     }
 
 
-def _distance(y_ND: np.ndarray, x_ND: np.ndarray) -> float:
-    return float(np.sqrt(np.mean(nearest_two(y_ND, x_ND).distances[:, 0] ** 2)))
+def _draw(experiment: ExactSampling, schedules) -> Float[np.ndarray, "R N D"]:
+    """Samples of the denoiser under test along each schedule."""
+    with jax.enable_x64(True):
+        denoiser = experiment.empirical(experiment.x)
+        noise_ND = noise(experiment.seeds, DRAWS, experiment.x.shape[1])
+        values_R = np.zeros(len(schedules))
+        return sample_each(
+            experiment.heun, lambda _: denoiser, values_R, noise_ND, np.stack(schedules)
+        )
 
 
 def measure_last_level(experiment: ExactSampling) -> dict:
     """Exponent of the last noise level in the distance to the nearest training sample."""
-    slopes = []
-    with jax.enable_x64(True):
-        denoiser = experiment.empirical(experiment.x)
-        for seed in experiment.seeds:
-            distances = [
-                _distance(
-                    draw(
-                        experiment, denoiser, experiment.scale * np.geomspace(2.0, last, 48), seed
-                    ),
-                    experiment.x,
-                )
-                for last in LAST_LEVELS
-            ]
-            slopes.append(log_log_slope(LAST_LEVELS, np.array(distances)))
+    schedules = [experiment.scale * np.geomspace(2.0, last, 48) for last in LAST_LEVELS]
+    samples_RND = _draw(experiment, schedules)
+    distance_SR = rms_distance(samples_RND, experiment.x, len(experiment.seeds))
+    slopes = np.array([log_log_slope(LAST_LEVELS, distance_R) for distance_R in distance_SR])
     return {
         "measured": float(np.mean(slopes)),
         "predicted": 1.0,
-        "errors": np.abs(np.array(slopes) - 1),
+        "errors": np.abs(slopes - 1),
         "seeds": experiment.seeds,
-        "note": f"stopped at σ = {LAST_LEVELS[0]:g} .. {LAST_LEVELS[-1]:g} of the rms norm, rms "
+        "note": f"stopped at σ = {LAST_LEVELS[0]:g} .. {LAST_LEVELS[-1]:g} of the rms norm; rms "
         "distance",
     }
 
 
-def perturbed(denoiser: Denoiser, size: float, seed: int) -> Denoiser:
+def perturbed(denoiser: Denoiser, size: float, turn_DD: Float[np.ndarray, "D D"]) -> Denoiser:
     """A denoiser with an error of norm ``size`` in a direction that varies with y."""
 
     def wrong(y_ND, sigma):
-        d = y_ND.shape[1]
-        turn = jax.random.normal(jax.random.key(seed), (d, d)) / jnp.sqrt(d)
-        field_ND = jnp.cos(y_ND @ turn)
+        field_ND = jnp.cos(y_ND @ turn_DD)
         norm_N1 = jnp.linalg.norm(field_ND, axis=1, keepdims=True)
         return denoiser(y_ND, sigma) + size * field_ND / norm_N1
 
@@ -162,32 +178,27 @@ def perturbed(denoiser: Denoiser, size: float, seed: int) -> Denoiser:
 
 
 def measure_perturbed(experiment: ExactSampling) -> dict:
-    """Distance to the nearest training sample over the denoiser's error δ."""
-    rows, slopes = [], []
+    """Exponent of the denoiser's error δ in the distance to the nearest training sample."""
+    d = experiment.x.shape[1]
+    turn_DD = np.random.default_rng(0).standard_normal((d, d)) / np.sqrt(d)
+    sigmas_T = experiment.scale * geometric_schedule(2.0, 0.002, 48)
+    sizes_R = experiment.scale * DELTAS
     with jax.enable_x64(True):
         denoiser = experiment.empirical(experiment.x)
-        sigmas_T = geometric_schedule(2 * experiment.scale, 0.002 * experiment.scale, 48)
-        for seed in experiment.seeds:
-            distances = np.array(
-                [
-                    _distance(
-                        draw(
-                            experiment,
-                            perturbed(denoiser, delta * experiment.scale, seed),
-                            sigmas_T,
-                            seed,
-                        ),
-                        experiment.x,
-                    )
-                    for delta in DELTAS
-                ]
-            )
-            rows.append(distances / (DELTAS * experiment.scale))
-            slopes.append(log_log_slope(DELTAS, distances))
+        samples_RND = sample_each(
+            experiment.heun,
+            lambda size: perturbed(denoiser, size, turn_DD),
+            sizes_R,
+            noise(experiment.seeds, DRAWS, d),
+            np.stack([sigmas_T] * len(sizes_R)),
+        )
+    distance_SR = rms_distance(samples_RND, experiment.x, len(experiment.seeds))
+    slopes = np.array([log_log_slope(DELTAS, distance_R) for distance_R in distance_SR])
+    times_SR = distance_SR / sizes_R
     return {
         "measured": float(np.mean(slopes)),
         "predicted": 1.0,
-        "errors": np.abs(np.array(slopes) - 1),
+        "errors": np.abs(slopes - 1),
         "seeds": experiment.seeds,
-        "note": f"exponent of δ; distance {np.min(rows):.2f} to {np.max(rows):.2f} times δ",
+        "note": f"exponent of δ; distance {times_SR.min():.2f} to {times_SR.max():.2f} times δ",
     }

@@ -24,7 +24,6 @@ from proofs_checks.diffusion_exact_evidence import (
 )
 from proofs_checks.diffusion_exact_evidence import measure_copies as measure_empirical_copies
 from proofs_checks.diffusion_relu_evidence import (
-    GENERALIZING,
     MEMORIZING,
     ReluSampling,
     along,
@@ -60,20 +59,20 @@ from proofs_checks.diffusion_relu_mutants import (
     linear_stored,
     wiener,
     with_exact,
-    with_family,
     with_formula,
+    with_nets,
     wrong_sign,
     wrong_sign_empirical,
 )
 from proofs_checks.diffusion_relu_nets import (
     BATCH,
+    NOISY_POINTS,
     SAMPLES,
     Family,
     Problem,
     closed_form,
     same_for_all,
-    schedule,
-    starts,
+    sampled,
     train_level_sets,
     train_multi,
 )
@@ -84,7 +83,6 @@ DEFAULT_N, DEFAULT_P = 5, 20  # of the images
 N_CLUSTERS, DIMENSION, RANK, BETA, ALPHA = 3, 32, 6, -0.5, 1.0
 FEW, MANY, HELD_OUT, WIDTH, POOL = 5, 2000, 1000, 64, 100
 NEIGHBOURS, LOCAL_RANK = 32, 8
-POINTS = 200  # at which denoising errors are measured
 
 
 def build(
@@ -118,10 +116,8 @@ def build(
     families = {f"{name}/closed": closed_form(problems[name], seeds) for name in ("images", "few")}
     if needs_nets:
         families |= trained_families(problems, seeds, progress)
-    samples = {
-        name: family.sample(
-            starts(problems[name.split("/")[0]], seeds), schedule(problems[name.split("/")[0]])
-        )
+    drawn = {
+        name: sampled(family, problems[name.split("/")[0]], seeds)
         for name, family in families.items()
     }
     experiment = ReluSampling(
@@ -129,7 +125,8 @@ def build(
         problems=problems,
         mixture=mixture,
         families=families,
-        samples=samples,
+        samples={name: both[0] for name, both in drawn.items()},
+        doubled={name: both[1] for name, both in drawn.items()},
         errors={},
         exact=ExactSampling(seeds, few_ND),
         image_shape=dataset.image_shape,
@@ -165,30 +162,38 @@ def error_table(experiment: ReluSampling) -> dict[str, DenoisingErrors]:
     mixture = experiment.mixture
     for problem in ("few", "many"):
         p = experiment.problems[problem]
-        neighbours = min(NEIGHBOURS, len(p.x))
-        exact = {
-            "exact": mixture_denoiser(mixture.means, mixture.covs, mixture.priors),
-            "empirical": empirical_denoiser(p.x),
-            "gaussian": gaussian_denoiser(p.x.mean(axis=0), np.cov(p.x.T, bias=True)),
-            "local_pca": local_pca_denoiser(p.x, neighbours, min(LOCAL_RANK, neighbours - 1)),
-        }
+        moments = (p.x.mean(axis=0), np.cov(p.x.T, bias=True))
         families = {
-            kind: same_for_all(lambda _, found=denoiser: found, np.zeros(1), (0,))
-            for kind, denoiser in exact.items()
+            "exact": same_for_all(_mixture, (mixture.means, mixture.covs, mixture.priors), (0,)),
+            "empirical": same_for_all(empirical_denoiser, np.float32(p.x), (0,)),
+            "gaussian": same_for_all(_gaussian, moments, (0,)),
+            "local_pca": same_for_all(_local_pca, np.float32(p.x), (0,)),
         }
         for kind in ("set", "plain", "preconditioned"):
             families[kind] = experiment.families[f"{problem}/{kind}"]
-        share = POINTS // len(experiment.seeds)
-        generated = experiment.samples[f"{problem}/set"][:, :share].reshape(-1, p.x.shape[1])
-        points = {"train": p.x[:POINTS], "test": p.held_out[:POINTS], "generated": generated}
+        generated_ND = np.concatenate(experiment.samples[f"{problem}/set"].swapaxes(0, 1))
+        points = {"train": p.x, "test": p.held_out, "generated": generated_ND}
         for kind, family in families.items():
             for on, x_ND in points.items():
-                table[f"{problem}/{kind}/{on}"] = family.errors(np.float32(x_ND), p.levels)
+                table[f"{problem}/{kind}/{on}"] = family.errors(x_ND[:NOISY_POINTS], p.levels)
     images = experiment.problems["images"]
     for kind in ("set", "plain"):
         family = experiment.families[f"images/{kind}"]
-        table[f"images/{kind}/train"] = family.errors(np.float32(images.x), images.levels)
+        table[f"images/{kind}/train"] = family.errors(images.x, images.levels)
     return table
+
+
+def _mixture(parts):
+    return mixture_denoiser(*parts)
+
+
+def _gaussian(moments):
+    return gaussian_denoiser(*moments)
+
+
+def _local_pca(x_ND):
+    neighbours = min(NEIGHBOURS, len(x_ND))
+    return local_pca_denoiser(x_ND, neighbours, min(LOCAL_RANK, neighbours - 1))
 
 
 def _copies(kind: str, name: str, trained: bool) -> Claim:
@@ -286,8 +291,8 @@ CLAIMS = (
         "THEORY §1, [derived]",
         check(measure_homogeneous, 1e-5),
         (
-            Mutant("f_emp for the nets", with_family(empirical_family)),
-            Mutant("nets with a small bias", with_family(biased_family)),
+            Mutant("f_emp for the nets", with_nets("few/set", empirical_family)),
+            Mutant("nets with a small bias", with_nets("few/set", biased_family)),
         ),
         uses_nets=True,
     ),

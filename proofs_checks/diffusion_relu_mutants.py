@@ -5,13 +5,14 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from dae_theory.denoisers import empirical_denoiser, gaussian_denoiser, mixture_denoiser
 from proofs_checks.claims import Mutant
-from proofs_checks.diffusion_relu_evidence import GENERALIZING, MEMORIZING, ReluSampling
-from proofs_checks.diffusion_relu_nets import Family, same_for_all, schedule, starts
+from proofs_checks.diffusion_relu_evidence import GENERALIZING, ReluSampling
+from proofs_checks.diffusion_relu_nets import NOISY_POINTS, Family, same_for_all, sampled
 
 Change = Callable[[ReluSampling], ReluSampling]
 
@@ -47,8 +48,7 @@ def wrong_sign(*names: str) -> Change:
         for name in names:
             problem, family = experiment.problems[name.split("/")[0]], experiment.families[name]
             flipped = Family(lambda params, make=family.make: _flipped(make(params)), family.params)
-            start = starts(problem, experiment.seeds)
-            changed[name] = flipped.sample(start, schedule(problem))
+            changed[name], _ = sampled(flipped, problem, experiment.seeds)
         return with_samples(experiment, changed)
 
     return apply
@@ -85,22 +85,25 @@ def copied_training(experiment: ReluSampling) -> ReluSampling:
     problem, rng = experiment.problems["many"], np.random.default_rng(0)
     noise = rng.standard_normal((len(experiment.seeds), 200, problem.x.shape[1]))
     copies = problem.x[:200] + 0.02 * problem.scale / problem.x.shape[1] ** 0.5 * noise
-    return with_samples(experiment, {name: copies for name in GENERALIZING})
+    return with_samples(experiment, dict.fromkeys(GENERALIZING, copies))
 
 
-def with_family(make: Callable[[ReluSampling, str], Family]) -> Change:
-    """Other denoisers under the names of the nets."""
+def with_nets(name: str, make: Callable[[ReluSampling, str], Family]) -> Change:
+    """Other denoisers under the name of some nets."""
 
     def apply(experiment: ReluSampling) -> ReluSampling:
-        changed = {name: make(experiment, name) for name in MEMORIZING + GENERALIZING}
-        return replace(experiment, families=experiment.families | changed)
+        samples, doubled = sampled(
+            make(experiment, name), experiment.problems[name.split("/")[0]], experiment.seeds
+        )
+        changed = with_samples(experiment, {name: samples})
+        return replace(changed, doubled=experiment.doubled | {name: doubled})
 
     return apply
 
 
 def empirical_family(experiment: ReluSampling, name: str) -> Family:
     """f_emp of the problem's training samples."""
-    x_ND = experiment.problems[name.split("/")[0]].x
+    x_ND = np.float32(experiment.problems[name.split("/")[0]].x)
     return same_for_all(empirical_denoiser, x_ND, experiment.seeds)
 
 
@@ -121,10 +124,8 @@ def floor_from(scale: float, mean_factor: float) -> Change:
     def apply(experiment: ReluSampling) -> ReluSampling:
         mixture, problem = experiment.mixture, experiment.problems["many"]
         exact = mixture_denoiser(mean_factor * mixture.means, mixture.covs, mixture.priors)
-        family = same_for_all(
-            lambda _: lambda y, sigma: exact(y, scale * sigma), jnp.zeros(1), (0,)
-        )
-        found = family.errors(np.float32(problem.held_out[:200]), problem.levels)
+        family = same_for_all(lambda _: lambda y, s: exact(y, scale * s), jnp.zeros(1), (0,))
+        found = family.errors(problem.held_out[:NOISY_POINTS], problem.levels)
         return replace(experiment, errors=experiment.errors | {"many/exact/test": found})
 
     return apply
@@ -163,15 +164,18 @@ def wrong_sign_empirical(x_ND):
     return _flipped(empirical_denoiser(x_ND))
 
 
-def late_corrector(denoiser, start, sigmas):
+def late_corrector(denoiser, start_ND, sigmas_T):
     """Heun's method with the second slope divided by the level it came from."""
-    y = start
-    for sigma, following in itertools.pairwise(sigmas):
-        here = (y - denoiser(y, sigma)) / sigma
-        predicted = y + (following - sigma) * here
-        there = (predicted - denoiser(predicted, following)) / sigma
-        y = y + (following - sigma) * (here + there) / 2
-    return y
+
+    def step(y_ND, levels):
+        sigma, following = levels
+        here_ND = (y_ND - denoiser(y_ND, sigma)) / sigma
+        euler_ND = y_ND + (following - sigma) * here_ND
+        there_ND = (euler_ND - denoiser(euler_ND, following)) / sigma
+        return y_ND + (following - sigma) * (here_ND + there_ND) / 2, None
+
+    sigmas_T = jnp.asarray(sigmas_T)
+    return jax.lax.scan(step, start_ND, (sigmas_T[:-1], sigmas_T[1:]))[0]
 
 
 def linear_stored(x_ND):

@@ -10,20 +10,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from dae_theory.denoisers import (
     Denoiser,
     DenoisingErrors,
     denoising_errors,
-    relu_denoiser,
-    switching_denoiser,
 )
 from dae_theory.diffusion import geometric_schedule, sample_ode, start_noise
+from dae_theory.model import denoise
 from dae_theory.multi_sigma import MultiSigmaConfig, multi_sigma_denoiser, train_multi_sigma
 from dae_theory.theory import predict_memorization
 from dae_theory.train import Level, NetSpec, TrainConfig, advance_nets, init_nets, pad_samples
@@ -31,7 +31,7 @@ from dae_theory.train import Level, NetSpec, TrainConfig, advance_nets, init_net
 HIGHEST, LOWEST, LEVELS = 2.0, 0.02, 8  # of the noise, relative to R
 DECAY = 1e-3  # λ relative to R²
 STEPS, LEARNING_RATE, BATCH = 2000, 3e-3, 32
-SAMPLES, SAMPLER_STEPS = 200, 48
+SAMPLES, DOUBLED, SAMPLER_STEPS = 200, 20, 48
 NOISY_POINTS = 200  # noise draws times points in a denoising error
 
 
@@ -58,39 +58,44 @@ class Problem:
 
 @dataclass(frozen=True)
 class Family:
-    """Denoisers of one kind, ``make(params)`` for each entry of ``params`` along a leading (S)."""
+    """Denoisers of one kind, ``make(params)`` for each entry of ``params`` along a leading (S).
+
+    Families with equal ``make`` and shapes share their compiled programs.
+    """
 
     make: Callable[[Any], Denoiser]
     params: Any
 
-    def member(self, seed: int) -> Denoiser:
-        """The denoiser of one seed."""
-        return self.make(jax.tree.map(lambda leaf: leaf[seed], self.params))
-
     def sample(
         self, start_SMD: Float[np.ndarray, "S M D"], sigmas_T: Float[np.ndarray, " T"]
     ) -> Float[np.ndarray, "S M D"]:
-        """Each member's samples from its own starts by Heun's method, in one compiled call."""
-
-        def one(member):
-            params, start_MD = member
-            return sample_ode(self.make(params), start_MD, sigmas_T)
-
-        return np.asarray(jax.jit(lambda both: jax.lax.map(one, both))((self.params, start_SMD)))
+        """Each member's samples from its own starts by Heun's method."""
+        return np.asarray(_samples(self.params, start_SMD, sigmas_T, self.make))
 
     def errors(
         self, points_ND: Float[np.ndarray, "N D"], sigmas_L: Float[np.ndarray, " L"]
     ) -> DenoisingErrors:
         """Each member's denoising error and its standard error, (S, L), all on the same noise."""
         draws = -(-NOISY_POINTS // len(points_ND))
-
-        def one(params):
-            return denoising_errors(
-                self.make(params), points_ND, sigmas_L, jax.random.key(0), draws
-            )
-
-        found = jax.jit(lambda params_S: jax.lax.map(one, params_S))(self.params)
+        found = _errors(self.params, jnp.float32(points_ND), sigmas_L, self.make, draws)
         return DenoisingErrors(*(np.asarray(leaf) for leaf in found))
+
+
+@functools.partial(jax.jit, static_argnames="make")
+def _samples(params_S, start_SMD, sigmas_T, make):
+    def one(member):
+        params, start_MD = member
+        return sample_ode(make(params), start_MD, sigmas_T)
+
+    return jax.lax.map(one, (params_S, start_SMD))
+
+
+@functools.partial(jax.jit, static_argnames=("make", "draws"))
+def _errors(params_S, points_ND, sigmas_L, make, draws):
+    def one(params):
+        return denoising_errors(make(params), points_ND, sigmas_L, jax.random.key(0), draws)
+
+    return jax.lax.map(one, params_S)
 
 
 def schedule(problem: Problem) -> Float[np.ndarray, " T"]:
@@ -105,30 +110,55 @@ def starts(problem: Problem, seeds: tuple[int, ...]) -> Float[jax.Array, "S M D"
     return jnp.stack([start_noise(key, SAMPLES, d, top, jnp.float32) for key in keys_S])
 
 
+def sampled(
+    family: Family, problem: Problem, seeds: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "S M D"], Float[np.ndarray, "S m D"]]:
+    """A family's samples, and those of twice the noise of the first DOUBLED."""
+    once = starts(problem, seeds)
+    start_SMD = jnp.concatenate([once, 2 * once[:, :DOUBLED]], axis=1)
+    found = family.sample(start_SMD, schedule(problem))
+    return found[:, :SAMPLES], found[:, SAMPLES:]
+
+
 def same_for_all(make: Callable[[Any], Denoiser], params: Any, seeds: tuple[int, ...]) -> Family:
     """A family without randomness: every seed has the same member."""
     copies = jax.tree.map(lambda leaf: jnp.stack([jnp.asarray(leaf)] * len(seeds)), params)
     return Family(make, copies)
 
 
-def level_set(levels_L: Float[np.ndarray, " L"]) -> Callable[[Any], Denoiser]:
-    """From weights W1, W2 (L, D, P) to a denoiser that switches between them."""
+def level_set(nets: tuple[Array, Array, Array]) -> Denoiser:
+    """Nets W1, W2 (L, D, P) for falling levels (L) as one: that of the nearest log σ is used.
 
-    def make(weights):
-        pairs = zip(*weights, strict=True)
-        return switching_denoiser([relu_denoiser(*pair) for pair in pairs], levels_L)
+    `switching_denoiser` of the nets, but that they are looked up and so compile as one.
+    """
+    levels_L, w1_LDP, w2_LDP = nets
+    midpoints = jnp.sqrt(levels_L[:-1] * levels_L[1:])[::-1]
 
-    return make
+    def denoiser(y_MD, sigma):
+        index = len(levels_L) - 1 - jnp.searchsorted(midpoints, sigma)
+        return denoise(w1_LDP[index], w2_LDP[index], y_MD)
+
+    return denoiser
+
+
+@dataclass(frozen=True)
+class MultiSigma:
+    """`multi_sigma_denoiser` of a module; equal for equal modules."""
+
+    module: nn.Module
+
+    def __call__(self, params: dict) -> Denoiser:
+        """The denoiser with these parameters."""
+        return multi_sigma_denoiser(self.module, params)
 
 
 def closed_form(problem: Problem, seeds: tuple[int, ...]) -> Family:
     """The weights (5) at every level, whether or not their gates hold there."""
-    n = len(problem.x)
-    found = [predict_memorization(problem.x, s, problem.lam, n) for s in problem.levels]
-    weights = tuple(
-        np.stack([getattr(p, name) for p in found]).astype(np.float32) for name in ("w1", "w2")
-    )
-    return same_for_all(level_set(problem.levels), weights, seeds)
+    width = max(problem.width, len(problem.x))
+    found = [predict_memorization(problem.x, s, problem.lam, width) for s in problem.levels]
+    weights = (np.stack([getattr(p, name) for p in found]) for name in ("w1", "w2"))
+    nets = (problem.levels, *weights)
+    return same_for_all(level_set, jax.tree.map(np.float32, nets), seeds)
 
 
 def train_level_sets(
@@ -170,10 +200,8 @@ def train_level_sets(
     )
     # On one device, so that they can be used together with anything else.
     weights = [np.asarray(w).reshape(*grid, *w.shape[1:]) for w in nets_B.params]
-    return [
-        Family(level_set(p.levels), tuple(jnp.asarray(w[e]) for w in weights))
-        for e, p in enumerate(problems)
-    ]
+    levels_SL = np.tile(np.float32(first.levels), (len(seeds), 1))
+    return [Family(level_set, (levels_SL, *(w[e] for w in weights))) for e in range(len(problems))]
 
 
 def train_multi(problem: Problem, seeds: tuple[int, ...], preconditioned: bool) -> Family:
@@ -191,4 +219,4 @@ def train_multi(problem: Problem, seeds: tuple[int, ...], preconditioned: bool) 
     )
     nets = [train_multi_sigma(jax.random.key(seed), problem.x, config) for seed in seeds]
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[net.average for net in nets])
-    return Family(functools.partial(multi_sigma_denoiser, nets[0].module), params)
+    return Family(MultiSigma(nets[0].module), params)

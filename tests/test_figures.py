@@ -13,8 +13,11 @@ import pytest
 
 from dae_theory.data import simplex
 from dae_theory.errors import InputError
+from dae_theory.memorization import COPY_RATIO
 from dae_theory.theory import predict_memorization
 from figures import (
+    fig_copies,
+    fig_denoisers,
     fig_gains,
     fig_reach,
     fig_remainder,
@@ -32,8 +35,8 @@ from proofs_checks.nets import Nets
 from proofs_checks.report import as_dict, write_files
 
 IDS = {
-    *("census", "extraction", "gains", "reach", "remainder", "representations"),
-    *("spectrum", "stationarity", "stored-columns"),
+    *("census", "copies", "denoisers", "extraction", "gains", "reach", "remainder"),
+    *("representations", "spectrum", "stationarity", "stored-columns"),
 }
 OF_SWEEPS = {"phases", "scaling"}  # test_figures_sweep.py
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
@@ -115,7 +118,20 @@ def certified_arrays() -> dict[str, np.ndarray]:
     return arrays | {f"reach/lambda/{key}": value for key, value in decay.items()}
 
 
-CERTIFIED = SimpleNamespace(results=lambda arrays: arrays, settings=lambda _: {})
+def diffusion_arrays() -> dict[str, np.ndarray]:
+    """Made-up gap ratios, of which the i-th run has i/8 copies, and errors like σ^1.5."""
+    arrays = {}
+    for index, name in enumerate(fig_copies.NAMES):
+        arrays[f"deep/gap_ratio/{name}"] = np.tile(np.arange(8) >= index, (3, 1)) * 0.8 + 0.1
+    sigmas = np.array([0.1, 1.0])
+    for points in fig_denoisers.PANELS:
+        for index, name in enumerate(fig_denoisers.LINES):
+            errors = 196 * (1 + index) * sigmas**1.5 * np.ones((3, 1))
+            arrays[f"denoisers/errors/{points}/{name}"] = errors
+    return arrays | {"denoisers/sigmas": sigmas}
+
+
+MADE_UP = SimpleNamespace(results=lambda arrays: arrays, settings=lambda _: {})
 
 
 def write_run(folder: Path, experiments: dict) -> Path:
@@ -138,7 +154,8 @@ def run_dir(tmp_path_factory) -> Path:
         "memorize": (memorize, memorize_experiment()),
         "generalize": (generalize, generalize_experiment()),
         "hybrid": (hybrid, hybrid_experiment()),
-        "certify": (CERTIFIED, certified_arrays()),
+        "certify": (MADE_UP, certified_arrays()),
+        "diffusion": (MADE_UP, diffusion_arrays()),
     }
     return write_run(tmp_path_factory.mktemp("run"), experiments)
 
@@ -291,6 +308,23 @@ def test_gains_of_fewer_units_than_samples_are_left_out(results):
 
 
 # --- the other figures -----------------------------------------------------------------------
+
+
+def test_copies_shows_the_share_of_copies(results):
+    (axes,) = fig_copies.draw(results).axes
+    lines = {line.get_label(): line for line in axes.lines}
+    for index, (label, *_) in enumerate(fig_copies.NAMES.values()):
+        share, values = lines[label].get_ydata(), lines[label].get_xdata()
+        assert share[np.searchsorted(values, COPY_RATIO)] == pytest.approx(index / 8)
+        assert share[-1] == 1
+
+
+def test_denoisers_shows_errors_relative_to_the_noise(results):
+    for axes in fig_denoisers.draw(results).axes:
+        for index, (label, *_) in enumerate(fig_denoisers.LINES.values()):
+            (line,) = (line for line in axes.lines if line.get_label() == label)
+            expected = (1 + index) * np.array([0.1, 1.0]) ** -0.5
+            np.testing.assert_allclose(line.get_ydata(), expected)
 
 
 def test_stored_columns_takes_the_strongest_unit_of_each_sample(results):
