@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from dae_theory.deep.checkpoints import SHIPPED, load_checkpoint
-from dae_theory.deep.evaluation import losses_on_test_set, prompts
+from dae_theory.deep.evaluation import held_out_losses, prompts
 from dae_theory.deep.sampling import BATCH, find_copies, sample_images
 from dae_theory.errors import InputError
 from proofs_checks.claims import Assumption, Claim, Evidence, Mutant, measure_or_vacuous
@@ -110,7 +110,7 @@ def sampled(run: Run, seeds: tuple[int, ...]) -> Found:
 def loss_on_test_images(checkpoint: str, seeds: tuple[int, ...]) -> Float[np.ndarray, " S"]:
     """Mean loss on test images for each seed's noise."""
     loaded = load_checkpoint(checkpoint)
-    return np.array([losses_on_test_set(loaded, TEST_IMAGES, 1, s).mean() for s in seeds])
+    return np.array([held_out_losses(loaded, TEST_IMAGES, 1, s).mean() for s in seeds])
 
 
 def _check(measure: Callable[[DeepSampling], dict], tolerance: float):

@@ -123,7 +123,7 @@ class JacobianExperiment:
 def build_jacobian(
     checkpoints: Sequence[Checkpoint], points: int = POINTS, others: int = OTHERS, seed: int = 0
 ) -> JacobianExperiment:
-    """The experiment on trained nets, which must all have the same image size.
+    """The experiment on nets trained on Fashion-MNIST, of one image size.
 
     Each net that memorizes is compared with the one of its architecture and text that does not.
 
@@ -134,23 +134,27 @@ def build_jacobian(
       seed: of the noise.
 
     Raises:
-      InputError: when a memorizing net has no other to be compared with, or sizes differ.
+      InputError: for other data, or a memorizing net without one to compare it with.
     """
     check_count(points, "points")
     check_count(others, "others")
-    sizes = {checkpoint.config.network.size for checkpoint in checkpoints}
-    if len(sizes) != 1:
-        raise InputError(f"checkpoints: expected nets of one image size, got {sorted(sizes)}")
-    (size,) = sizes
+    kinds = {(checkpoint.config.data, checkpoint.config.network.size) for checkpoint in checkpoints}
+    size = checkpoints[0].config.network.size if checkpoints else 0
+    if kinds != {("fashion_mnist", size)}:
+        raise InputError(f"checkpoints: expected Fashion-MNIST of one size, got {sorted(kinds)}")
     test, labels = shrunk_fashion_mnist("test", size)
     captions = ordinary_captions(test, labels)
     train, train_labels = shrunk_fashion_mnist("train", size)
     train_ND = train.reshape(len(train), -1)
     test_ND = test.reshape(len(test), -1)
 
+    without_text = {}  # one object a net, so that it is compiled once
+
     def jacobians_at(checkpoint, x_ND, labels_N, captions) -> Points:
-        tokens = tokenize(captions) if checkpoint.config.network.text else None
-        denoiser = checkpoint.denoiser(tokens)
+        if checkpoint.config.network.text:
+            denoiser = checkpoint.denoiser(tokenize(captions))
+        else:
+            denoiser = without_text.setdefault(checkpoint.name, checkpoint.denoiser())
         noise_ND = np.random.default_rng(seed).standard_normal(x_ND.shape)
         matrices = [
             jacobian_matrices(denoiser, np.float32(x_ND + sigma * noise_ND), sigma)
@@ -279,10 +283,8 @@ def measure_stored_gain(experiment: JacobianExperiment) -> dict:
 
 def measure_vanished_gain(experiment: JacobianExperiment) -> dict:
     """Gain along the stored image against that of f_emp, which is 0."""
-    gains = {net.name: _gains(net.memorized).mean(axis=0) for net in _memorizing(experiment)}
-    errors = {
-        net.name: np.abs(_gains(net.memorized)).mean(axis=0) for net in _memorizing(experiment)
-    }
+    gains = {net.name: _gains(net.memorized) for net in _memorizing(experiment)}
+    errors = {name: np.abs(gain_SN).mean(axis=0) for name, gain_SN in gains.items()}
     return _of_worst(gains, errors, 0.0, "gain along the stored image, f_emp's is 0")
 
 

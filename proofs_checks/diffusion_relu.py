@@ -5,13 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from dae_theory.data import Dataset, centred, faces, separable_mixture
-from dae_theory.denoisers import (
-    DenoisingErrors,
-    empirical_denoiser,
-    gaussian_denoiser,
-    local_pca_denoiser,
-    mixture_denoiser,
-)
+from dae_theory.denoisers import empirical_denoiser
 from proofs_checks.claims import Claim, Mutant, Verdict
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion_exact_evidence import (
@@ -56,7 +50,6 @@ from proofs_checks.diffusion_relu_mutants import (
     floor_from,
     held_out,
     late_corrector,
-    linear_stored,
     wiener,
     with_exact,
     with_formula,
@@ -66,12 +59,11 @@ from proofs_checks.diffusion_relu_mutants import (
 )
 from proofs_checks.diffusion_relu_nets import (
     BATCH,
-    NOISY_POINTS,
     SAMPLES,
     Family,
     Problem,
     closed_form,
-    same_for_all,
+    error_table,
     sampled,
     train_level_sets,
     train_multi,
@@ -82,7 +74,6 @@ from proofs_checks.nets import Progress
 DEFAULT_N, DEFAULT_P = 5, 20  # of the images
 N_CLUSTERS, DIMENSION, RANK, BETA, ALPHA = 3, 32, 6, -0.5, 1.0
 FEW, MANY, HELD_OUT, WIDTH, POOL = 5, 2000, 1000, 64, 100
-NEIGHBOURS, LOCAL_RANK = 32, 8
 
 
 def build(
@@ -133,7 +124,10 @@ def build(
         offset=dataset.offset,
         note=note,
     )
-    return replace(experiment, errors=error_table(experiment)) if needs_nets else experiment
+    if not needs_nets:
+        return experiment
+    table = error_table(problems, mixture, families, experiment.samples)
+    return replace(experiment, errors=table)
 
 
 def trained_families(
@@ -153,47 +147,6 @@ def trained_families(
         families[name] = train_multi(problems[name.split("/")[0]], seeds, preconditioned)
         progress(what, 3 + done, total)
     return families
-
-
-def error_table(experiment: ReluSampling) -> dict[str, DenoisingErrors]:
-    """Denoising errors of every denoiser of a problem on its training, held-out and generated
-    samples, at the levels of the nets; the generated ones are those of its set of nets."""
-    table = {}
-    mixture = experiment.mixture
-    for problem in ("few", "many"):
-        p = experiment.problems[problem]
-        moments = (p.x.mean(axis=0), np.cov(p.x.T, bias=True))
-        families = {
-            "exact": same_for_all(_mixture, (mixture.means, mixture.covs, mixture.priors), (0,)),
-            "empirical": same_for_all(empirical_denoiser, np.float32(p.x), (0,)),
-            "gaussian": same_for_all(_gaussian, moments, (0,)),
-            "local_pca": same_for_all(_local_pca, np.float32(p.x), (0,)),
-        }
-        for kind in ("set", "plain", "preconditioned"):
-            families[kind] = experiment.families[f"{problem}/{kind}"]
-        generated_ND = np.concatenate(experiment.samples[f"{problem}/set"].swapaxes(0, 1))
-        points = {"train": p.x, "test": p.held_out, "generated": generated_ND}
-        for kind, family in families.items():
-            for on, x_ND in points.items():
-                table[f"{problem}/{kind}/{on}"] = family.errors(x_ND[:NOISY_POINTS], p.levels)
-    images = experiment.problems["images"]
-    for kind in ("set", "plain"):
-        family = experiment.families[f"images/{kind}"]
-        table[f"images/{kind}/train"] = family.errors(images.x, images.levels)
-    return table
-
-
-def _mixture(parts):
-    return mixture_denoiser(*parts)
-
-
-def _gaussian(moments):
-    return gaussian_denoiser(*moments)
-
-
-def _local_pca(x_ND):
-    neighbours = min(NEIGHBOURS, len(x_ND))
-    return local_pca_denoiser(x_ND, neighbours, min(LOCAL_RANK, neighbours - 1))
 
 
 def _copies(kind: str, name: str, trained: bool) -> Claim:
@@ -332,7 +285,6 @@ CLAIMS = (
         (
             Mutant("σ^|c|", with_formula(exponent=abs)),
             Mutant("σ^(1−|c|)", with_formula(exponent=lambda c: 1 - abs(c))),
-            Mutant("no gates", with_formula(stored=linear_stored)),
             Mutant("f_emp for the net", with_formula(stored=empirical_denoiser)),
         ),
     ),

@@ -23,7 +23,7 @@ from proofs_checks.probes import TRAINED_MARGIN
 SAME_DIRECTION = 0.95  # cosine from which a sample is said to lie along a training image
 FALSE_ALARM = 0.01  # share of held-out samples that a calibrated threshold calls copies
 PAIR_COSINE = -0.25
-PAIR_DRAWS = 4000
+PAIR_DRAWS = 20_000
 PAIR_LEVELS = np.geomspace(0.1, 0.003, 4)  # relative to the norm, far below it
 MEMORIZING = ("images/set", "images/plain", "few/set", "few/plain", "few/preconditioned")
 GENERALIZING = ("many/set", "many/plain", "many/preconditioned")

@@ -12,7 +12,7 @@ import numpy as np
 from dae_theory.denoisers import empirical_denoiser, gaussian_denoiser, mixture_denoiser
 from proofs_checks.claims import Mutant
 from proofs_checks.diffusion_relu_evidence import GENERALIZING, ReluSampling
-from proofs_checks.diffusion_relu_nets import NOISY_POINTS, Family, same_for_all, sampled
+from proofs_checks.diffusion_relu_nets import Family, same_for_all, sampled
 
 Change = Callable[[ReluSampling], ReluSampling]
 
@@ -125,7 +125,7 @@ def floor_from(scale: float, mean_factor: float) -> Change:
         mixture, problem = experiment.mixture, experiment.problems["many"]
         exact = mixture_denoiser(mean_factor * mixture.means, mixture.covs, mixture.priors)
         family = same_for_all(lambda _: lambda y, s: exact(y, scale * s), jnp.zeros(1), (0,))
-        found = family.errors(problem.held_out[:NOISY_POINTS], problem.levels)
+        found = family.errors(problem.held_out, problem.levels)
         return replace(experiment, errors=experiment.errors | {"many/exact/test": found})
 
     return apply
@@ -176,13 +176,6 @@ def late_corrector(denoiser, start_ND, sigmas_T):
 
     sigmas_T = jnp.asarray(sigmas_T)
     return jax.lax.scan(step, start_ND, (sigmas_T[:-1], sigmas_T[1:]))[0]
-
-
-def linear_stored(x_ND):
-    """The stored net without its gates: it passes what points away from the images, too."""
-    square_N = np.sum(x_ND**2, axis=1)
-    unit_ND = x_ND / np.sqrt(square_N)[:, None]
-    return lambda y, sigma: ((y @ unit_ND.T) * (square_N / (square_N + sigma**2))) @ unit_ND
 
 
 GENERALIZING_NETS = Mutant("generalizing nets for memorizing ones", generalizing_nets)

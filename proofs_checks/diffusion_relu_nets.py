@@ -17,10 +17,15 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
+from dae_theory.data import Mixture
 from dae_theory.denoisers import (
     Denoiser,
     DenoisingErrors,
     denoising_errors,
+    empirical_denoiser,
+    gaussian_denoiser,
+    local_pca_denoiser,
+    mixture_denoiser,
 )
 from dae_theory.diffusion import geometric_schedule, sample_ode, start_noise
 from dae_theory.model import denoise
@@ -30,9 +35,10 @@ from dae_theory.train import Level, NetSpec, TrainConfig, advance_nets, init_net
 
 HIGHEST, LOWEST, LEVELS = 2.0, 0.02, 8  # of the noise, relative to R
 DECAY = 1e-3  # λ relative to R²
-STEPS, LEARNING_RATE, BATCH = 2000, 3e-3, 32
+STEPS, LEARNING_RATE, BATCH = 1500, 3e-3, 32
 SAMPLES, DOUBLED, SAMPLER_STEPS = 200, 20, 48
-NOISY_POINTS = 200  # noise draws times points in a denoising error
+POINTS, FEW_DRAWS = 200, 300  # in a denoising error; noise draws where there are fewer points
+NEIGHBOURS, LOCAL_RANK = 32, 8  # of local PCA
 
 
 @dataclass(frozen=True)
@@ -75,9 +81,11 @@ class Family:
     def errors(
         self, points_ND: Float[np.ndarray, "N D"], sigmas_L: Float[np.ndarray, " L"]
     ) -> DenoisingErrors:
-        """Each member's denoising error and its standard error, (S, L), all on the same noise."""
-        draws = -(-NOISY_POINTS // len(points_ND))
-        found = _errors(self.params, jnp.float32(points_ND), sigmas_L, self.make, draws)
+        """Each member's denoising error at the first POINTS, and its standard error, (S, L), all on
+        the same noise."""
+        draws = 1 if len(points_ND) >= POINTS else FEW_DRAWS
+        points_ND = jnp.float32(points_ND[:POINTS])
+        found = _errors(self.params, points_ND, sigmas_L, self.make, draws)
         return DenoisingErrors(*(np.asarray(leaf) for leaf in found))
 
 
@@ -220,3 +228,48 @@ def train_multi(problem: Problem, seeds: tuple[int, ...], preconditioned: bool) 
     nets = [train_multi_sigma(jax.random.key(seed), problem.x, config) for seed in seeds]
     params = jax.tree.map(lambda *leaves: jnp.stack(leaves), *[net.average for net in nets])
     return Family(MultiSigma(nets[0].module), params)
+
+
+def error_table(
+    problems: dict[str, Problem],
+    mixture: Mixture,
+    families: dict[str, Family],
+    samples: dict[str, Float[np.ndarray, "S M D"]],
+) -> dict[str, DenoisingErrors]:
+    """Denoising errors of every denoiser of a problem on its training, held-out and generated
+    samples, at the levels of the nets; the generated ones are those of its set of nets."""
+    table = {}
+    for problem in ("few", "many"):
+        p = problems[problem]
+        moments = (p.x.mean(axis=0), np.cov(p.x.T, bias=True))
+        rivals = {
+            "exact": same_for_all(_mixture, (mixture.means, mixture.covs, mixture.priors), (0,)),
+            "empirical": same_for_all(empirical_denoiser, np.float32(p.x), (0,)),
+            "gaussian": same_for_all(_gaussian, moments, (0,)),
+            "local_pca": same_for_all(_local_pca, np.float32(p.x), (0,)),
+        }
+        for kind in ("set", "plain", "preconditioned"):
+            rivals[kind] = families[f"{problem}/{kind}"]
+        generated_ND = np.concatenate(samples[f"{problem}/set"].swapaxes(0, 1))
+        points = {"train": p.x, "test": p.held_out, "generated": generated_ND}
+        for kind, family in rivals.items():
+            for on, x_ND in points.items():
+                table[f"{problem}/{kind}/{on}"] = family.errors(x_ND, p.levels)
+    images = problems["images"]
+    for kind in ("set", "plain"):
+        found = families[f"images/{kind}"].errors(images.x, images.levels)
+        table[f"images/{kind}/train"] = found
+    return table
+
+
+def _mixture(parts):
+    return mixture_denoiser(*parts)
+
+
+def _gaussian(moments):
+    return gaussian_denoiser(*moments)
+
+
+def _local_pca(x_ND):
+    neighbours = min(NEIGHBOURS, len(x_ND))
+    return local_pca_denoiser(x_ND, neighbours, min(LOCAL_RANK, neighbours - 1))

@@ -17,7 +17,12 @@ from dae_theory.deep.captions import (
     planted_captions,
     tokenize,
 )
-from dae_theory.deep.images import shrunk_fashion_mnist, training_set
+from dae_theory.deep.images import (
+    held_out_set,
+    shrunk_faces,
+    shrunk_fashion_mnist,
+    training_set,
+)
 from dae_theory.deep.layers import Convolution, attend
 from dae_theory.deep.network import (
     SIGMA_DATA,
@@ -106,6 +111,37 @@ def test_shrinking_averages_blocks():
 def test_impossible_training_sets_are_refused(count, planted, size):
     with pytest.raises(InputError, match=r"images|size"):
         training_set(count, planted, size, seed=0)
+
+
+def test_an_unknown_source_is_refused():
+    with pytest.raises(InputError, match="fashion_mnist, faces"):
+        training_set(5, 0, 14, 0, "imagenet")
+
+
+def test_faces_are_split_into_trained_on_and_held_out():
+    drawn = {"count": 60, "planted": 5, "size": 14, "seed": 3, "source": "faces"}
+    data, rest = training_set(**drawn), held_out_set(**drawn)
+    assert (len(data.images), len(rest.images), data.planted) == (65, 35, 5)
+    everything = np.concatenate([data.rows, rest.rows])
+    assert len(np.unique(everything, axis=0)) == 100
+    assert {*data.captions, *rest.captions} == {""}
+    assert len(held_out_set(**drawn | {"count": 95}).images) == 0
+
+
+def test_resized_faces_keep_their_brightness():
+    full, small = shrunk_faces(25), shrunk_faces(14)
+    np.testing.assert_allclose(
+        small.mean(axis=(1, 2)), full.mean(axis=(1, 2)), atol=0.02 * np.ptp(full)
+    )
+    with pytest.raises(InputError, match="size"):
+        shrunk_faces(26)
+
+
+@needs_images
+def test_held_out_images_are_the_test_images():
+    drawn = {"count": 10, "planted": 0, "size": 14, "seed": 0}
+    images, _ = shrunk_fashion_mnist("test", 14)
+    np.testing.assert_array_equal(held_out_set(**drawn).images[..., 0], images)
 
 
 # --- networks -------------------------------------------------------------------------------------

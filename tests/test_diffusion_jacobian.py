@@ -13,7 +13,7 @@ from dae_theory.deep.training import DeepConfig
 from dae_theory.denoisers import mixture_denoiser
 from dae_theory.jacobian import jacobian_matrices
 from proofs_checks.claims import Verdict, judge
-from proofs_checks.diffusion_jacobian import CLAIMS, STORED, results
+from proofs_checks.diffusion_jacobian import CLAIMS, STORED, build_jacobian, results
 from proofs_checks.diffusion_jacobian_evidence import (
     DETECTOR,
     SIGMAS,
@@ -141,3 +141,6 @@ def test_every_memorizing_net_has_a_control_of_its_architecture():
     assert control_of(nets[0], nets) is control_of(nets[1], nets) is nets[3]
     with pytest.raises(InputError, match="memorizes nothing"):
         control_of(nets[0], nets[:3])
+    for refused in ([], [replace(nets[0], config=DeepConfig(data="faces", images=90))]):
+        with pytest.raises(InputError, match="Fashion-MNIST"):
+            build_jacobian(refused)

@@ -112,9 +112,10 @@ def test_compiled_once_for_all_points_and_noise_levels():
 
 def test_captions_go_with_their_rows():
     config = NetworkConfig("dit", size=4, width=8, depth=1, heads=2, text=True)
-    images, captions = jnp.zeros((1, 4, 4, 1)), ["a dark bag", "the coat of ada"]
-    params = make_network(config).init(jax.random.key(0), images, jnp.zeros(1), tokenize([""]))
-    leaves, tree = jax.tree.flatten(params)
+    captions = ["a dark bag", "the coat of ada"]
+    arguments = jnp.zeros((1, 4, 4, 1)), jnp.zeros(1), tokenize([""])
+    shapes = jax.eval_shape(make_network(config).init, jax.random.key(0), *arguments)
+    leaves, tree = jax.tree.flatten(shapes)
     drawn = [0.3 * random(*a.shape, seed=i) for i, a in enumerate(leaves)]
     variables, y = tree.unflatten(drawn), random(2, 16)
     together = jacobian_matrices(deep_denoiser(config, variables, tokenize(captions)), y, 0.5)

@@ -1,5 +1,6 @@
 """Spikiness of layers: pooling by hand, batches, noise, and groups told apart."""
 
+import functools
 import json
 
 import jax
@@ -25,11 +26,12 @@ NETWORKS = pytest.mark.parametrize("config", [DIT, UNET], ids=["dit", "unet"])
 SIGMAS = (0.1, 1.0)
 
 
+@functools.cache
 def drawn_params(config):
     """All random: as initialized, gates are closed."""
-    images = jnp.zeros((1, config.size, config.size, 1), jnp.float32)
-    variables = make_network(config).init(jax.random.key(0), images, jnp.zeros(1), tokenize([""]))
-    leaves, tree = jax.tree.flatten(variables["params"])
+    arguments = jnp.zeros((1, config.size, config.size, 1)), jnp.zeros(1), tokenize([""])
+    shapes = jax.eval_shape(make_network(config).init, jax.random.key(0), *arguments)
+    leaves, tree = jax.tree.flatten(shapes["params"])
     rng = np.random.default_rng(0)
     return tree.unflatten([np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves])
 
@@ -42,13 +44,13 @@ def images(count=5, seed=1):
 def test_pooling_by_hand(config):
     params, y, tokens = drawn_params(config), images(), tokenize(["a dark bag"] * 5)
     pooled = pooled_activations(config, params, y, 0.5, tokens)
-    _, seen = denoise_images(
+    _, seen = jax.jit(denoise_images, static_argnums=(0, 5))(
         make_network(config),
         {"params": params},
         y.reshape(5, 4, 4, 1),
         jnp.full(5, np.float32(0.5)),
         tokens,
-        mutable=["activations"],
+        ("activations",),
     )
     block = "block1" if config is DIT else "up1"
     raw = np.asarray(seen["activations"][block]["units"])
@@ -62,7 +64,7 @@ def test_pooling_by_hand(config):
     assert len(pooled) == (4 if config is DIT else 6)
 
 
-@pytest.mark.parametrize("batch", [2, 4, 5])
+@pytest.mark.parametrize("batch", [2, 3])
 def test_batches_change_nothing(monkeypatch, batch):
     params, y = drawn_params(DIT), images()
     tokens = tokenize(["a bag", "a coat", "", "a dark bag", "a shirt"])
@@ -100,10 +102,9 @@ def test_noise_is_that_of_the_key():
 @NETWORKS
 def test_areas_of_exchanged_groups_add_up_to_one(config):
     params = drawn_params(config)
-    x = np.concatenate([images(4) + 3, images(6, seed=2) - 3])
-    found = layer_statistics(jax.random.key(0), config, params, x, SIGMAS, draws=2)
-    areas = separate_groups(found, np.arange(10) < 4)
-    swapped = separate_groups(found, np.arange(10) >= 4)
+    found = layer_statistics(jax.random.key(0), config, params, images(), SIGMAS, draws=2)
+    areas = separate_groups(found, np.arange(5) < 2)
+    swapped = separate_groups(found, np.arange(5) >= 2)
     for layer, by_name in areas.items():
         for name, by_sigma in by_name.items():
             for area, other in zip(by_sigma, swapped[layer][name], strict=True):

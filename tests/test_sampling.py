@@ -16,7 +16,8 @@ from conftest import needs_images
 from dae_theory import InputError, diffusion
 from dae_theory.deep.checkpoints import Checkpoint, hash_of_images, write_checkpoint
 from dae_theory.deep.evaluation import (
-    losses_on_test_set,
+    evaluate_checkpoint,
+    held_out_losses,
     mean_interval,
     prompts,
     ratio_interval,
@@ -151,7 +152,7 @@ def test_prompts_use_planted_captions_equally_and_others_at_random():
 @needs_images
 def test_loss_of_the_wiener_filter_is_its_closed_form():
     images, draws = 2000, 8
-    losses = losses_on_test_set(drawn(PLAIN, scale=0.0), images, draws)
+    losses = held_out_losses(drawn(PLAIN, scale=0.0), images, draws)
     x, _ = shrunk_fashion_mnist("test", 4)
     mean_square = np.mean(x[:images].reshape(images, -1) ** 2, axis=1)
 
@@ -175,18 +176,27 @@ def test_loss_of_the_wiener_filter_is_its_closed_form():
 def test_networks_are_compared_on_equal_noise():
     checkpoint = drawn(TEXT)
     np.testing.assert_array_equal(
-        losses_on_test_set(checkpoint, 500, 1), losses_on_test_set(checkpoint, 500, 1)
+        held_out_losses(checkpoint, 500, 1), held_out_losses(checkpoint, 500, 1)
     )
     assert np.any(
-        losses_on_test_set(checkpoint, 500, 1, seed=1) != losses_on_test_set(checkpoint, 500, 1)
+        held_out_losses(checkpoint, 500, 1, seed=1) != held_out_losses(checkpoint, 500, 1)
     )
 
 
-@pytest.mark.parametrize("options", [{"images": 700}, {"images": 10_500}, {"draws": 0}])
+def test_a_network_that_saw_all_images_has_no_loss_on_others():
+    config = DeepConfig(PLAIN, "faces", images=100)
+    checkpoint = Checkpoint("all", config, init_state(config).params, {})
+    data = training_set(**config.drawn_as)
+    assert set(evaluate_checkpoint(checkpoint, data, samples=2)) == {"sampler", "copies"}
+    fewer = Checkpoint("some", DeepConfig(PLAIN, "faces", images=40), checkpoint.params, {})
+    assert len(held_out_losses(fewer, draws=1)) == 60
+
+
+@pytest.mark.parametrize("options", [{"images": 0}, {"images": 10_500}, {"draws": 0}])
 @needs_images
 def test_impossible_test_sets_are_refused(options):
     with pytest.raises(InputError):
-        losses_on_test_set(drawn(PLAIN), **options)
+        held_out_losses(drawn(PLAIN), **options)
 
 
 def test_intervals_cover_the_truth_as_often_as_they_say():
@@ -206,7 +216,7 @@ def test_intervals_cover_the_truth_as_often_as_they_say():
 def written(path, network):
     checkpoint = drawn(network)
     config = checkpoint.config
-    data = training_set(config.images, config.planted, network.size, config.seed)
+    data = training_set(**config.drawn_as)
     card = {"config": dataclasses.asdict(config), "data": {"sha256": hash_of_images(data)}}
     write_checkpoint(path, checkpoint.params, card)
     return path

@@ -72,11 +72,10 @@ class Checkpoint:
         Raises:
           InputError: when the data cannot be had, or are not those of the card.
         """
-        config = self.config
-        data = training_set(config.images, config.planted, config.network.size, config.seed)
+        data = training_set(**self.config.drawn_as)
         if hash_of_images(data) != self.card["data"]["sha256"]:
             raise InputError(
-                f"{self.name}: Fashion-MNIST here differs from what this model was trained on"
+                f"{self.name}: {self.config.data} here differs from what it was trained on"
             )
         return data
 
@@ -100,7 +99,7 @@ def card_of_training(folder: Path, name: str) -> dict:
             f"{folder}: training stopped at step {done} of {config.steps}; go on with "
             f"python -m dae_theory.deep.training --out={folder} {shlex.join(options_of(config))}"
         )
-    data = training_set(config.images, config.planted, config.network.size, config.seed)
+    data = training_set(**config.drawn_as)
     return {
         "schema": SCHEMA,
         "name": name,
@@ -108,8 +107,7 @@ def card_of_training(folder: Path, name: str) -> dict:
             ["python", "-m", "dae_theory.deep.training", "--out=DIR", *options_of(config)]
         ),
         "data": {
-            "source": f"Fashion-MNIST training images, means of blocks, {config.network.size} "
-            "pixels a side, in [-1, 1]",
+            "source": f"{config.data}, {config.network.size} pixels a side, in [-1, 1]",
             "images": config.images,
             "planted": config.planted,
             "sha256": hash_of_images(data),

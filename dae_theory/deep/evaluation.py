@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.deep.captions import ordinary_captions, tokenize
+from dae_theory.deep.captions import tokenize
 from dae_theory.deep.checkpoints import Checkpoint
-from dae_theory.deep.images import TrainingSet, shrunk_fashion_mnist
+from dae_theory.deep.images import TrainingSet, held_out_set
 from dae_theory.deep.network import NetworkConfig, make_network
 from dae_theory.deep.sampling import Copies, Sampler, find_copies, sample_images
 from dae_theory.deep.training import weighted_errors
@@ -38,33 +38,34 @@ def _test_batch(params, key, images, tokens_BL, network: NetworkConfig) -> Array
 
 
 @jax.enable_x64(False)
-def losses_on_test_set(
-    checkpoint: Checkpoint, images: int = 10_000, draws: int = 4, seed: int = 0
+def held_out_losses(
+    checkpoint: Checkpoint, images: int | None = None, draws: int = 4, seed: int = 0
 ) -> Float[np.ndarray, " N"]:
-    """Training loss of each of the first test images, averaged over noise and σ.
+    """Training loss of each of the first ``images`` (default all) held-out images, averaged over
+    noise and σ.
 
     Equal seeds draw equal noise, whatever the network: losses of two networks can be paired. A
     network with text is given the captions that training would have given.
 
     Raises:
-      InputError: unless ``images`` is a multiple of 500 of at most 10,000, and draws ≥ 1.
+      InputError: when there are not so many held-out images, or for draws < 1.
     """
     check_count(draws, "draws")
-    network = checkpoint.config.network
-    x_NHW, labels_N = shrunk_fashion_mnist("test", network.size)
-    if not (0 < images <= len(x_NHW) and images % TEST_BATCH == 0):
-        raise InputError(
-            f"images: expected a multiple of {TEST_BATCH}, at most {len(x_NHW)}, got {images}"
-        )
-    tokens_NL = tokenize(ordinary_captions(x_NHW, labels_N))
+    config = checkpoint.config
+    data = held_out_set(**config.drawn_as)
+    images = len(data.images) if images is None else images
+    if not 0 < images <= len(data.images):
+        raise InputError(f"images: {len(data.images)} are held out, asked for {images}")
+    tokens_NL = tokenize(data.captions)
     losses = []
     for first in range(0, images, TEST_BATCH):
-        part = slice(first, first + TEST_BATCH)
-        x, tokens = jnp.asarray(x_NHW[part, ..., None]), jnp.asarray(tokens_NL[part])
-        loss_B = np.zeros(TEST_BATCH)
+        part = slice(first, min(first + TEST_BATCH, images))
+        x, tokens = jnp.asarray(data.images[part]), jnp.asarray(tokens_NL[part])
+        loss_B = np.zeros(len(x))
         for draw in range(draws):
             key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), first), draw)
-            loss_B += np.asarray(_test_batch(checkpoint.params, key, x, tokens, network)) / draws
+            found_B = _test_batch(checkpoint.params, key, x, tokens, config.network)
+            loss_B += np.asarray(found_B) / draws
         losses.append(loss_B)
     return np.concatenate(losses)
 
@@ -120,22 +121,22 @@ def evaluate_checkpoint(
     data: TrainingSet,
     reference: Checkpoint | None = None,
     samples: int = 1000,
-    images: int = 10_000,
     seed: int = 0,
 ) -> dict:
-    """Plain data for a card.
+    """Plain data for a card. A network that saw all images there are has no loss on others.
 
     Args:
       data: the checkpoint's training set.
       reference: the network whose test loss this one's is divided by.
       samples: of each kind of caption (`prompts`).
-      images: of the test set.
     """
-    loss_N = losses_on_test_set(checkpoint, images, seed=seed)
-    found = {"test_loss": _rounded(mean_interval(loss_N)) | {"images": images}}
-    if reference is not None:
-        ratio = ratio_interval(loss_N, losses_on_test_set(reference, images, seed=seed))
-        found["test_loss_ratio"] = _rounded(ratio) | {"to": reference.name}
+    found = {}
+    if len(held_out_set(**checkpoint.config.drawn_as).images):
+        loss_N = held_out_losses(checkpoint, seed=seed)
+        found["test_loss"] = _rounded(mean_interval(loss_N)) | {"images": len(loss_N)}
+        if reference is not None:
+            ratio = ratio_interval(loss_N, held_out_losses(reference, seed=seed))
+            found["test_loss_ratio"] = _rounded(ratio) | {"to": reference.name}
     sampler = Sampler()
     found["sampler"] = dataclasses.asdict(sampler) | {"seed": seed}
     found["copies"] = {

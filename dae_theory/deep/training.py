@@ -28,7 +28,7 @@ from rich.progress import Progress
 
 from dae_theory.commands import parse_options
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
-from dae_theory.deep.images import TrainingSet, training_set
+from dae_theory.deep.images import SOURCES, TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
 from dae_theory.diffusion import edm_coefficients, ema_update, log_normal_sigmas
 from dae_theory.errors import InputError, check_count
@@ -46,6 +46,7 @@ class DeepConfig:
 
     Attributes:
       network: see `network.NetworkConfig`.
+      data: one of `images.SOURCES`.
       images: training images, planted ones not counted.
       planted: images shown far more often than others.
       planted_share: share of each batch that they make up.
@@ -58,6 +59,7 @@ class DeepConfig:
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
+    data: str = "fashion_mnist"
     images: int = 59_000
     planted: int = 0
     planted_share: float = 0.3
@@ -77,8 +79,23 @@ class DeepConfig:
         for name in ("planted_share", "ema"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        if self.data not in SOURCES:
+            raise InputError(f"data: expected one of {', '.join(SOURCES)}, got {self.data!r}")
+        if self.network.text and self.data != "fashion_mnist":
+            raise InputError(f"text: {self.data} have no captions; leave --text out")
         if not (np.isfinite(self.learning_rate) and self.learning_rate > 0):
             raise InputError(f"learning_rate: must be finite and > 0, got {self.learning_rate}")
+
+    @property
+    def drawn_as(self) -> dict[str, int | str]:
+        """What `images.training_set` and `images.held_out_set` are called with."""
+        return {
+            "count": self.images,
+            "planted": self.planted,
+            "size": self.network.size,
+            "seed": self.seed,
+            "source": self.data,
+        }
 
 
 class State(NamedTuple):
@@ -261,7 +278,7 @@ def train_deep(
     """
     out = Path(out)
     if data is None:
-        data = training_set(config.images, config.planted, config.network.size, config.seed)
+        data = training_set(**config.drawn_as)
     claim_folder(out, config)
     with held(out / ".lock", f"out: another training is running in {out}; wait for it"):
         return _train(config, out, data, progress)
@@ -297,6 +314,7 @@ def _define_flags() -> None:
     both = {"flag_values": FLAGS}
     default, network = DeepConfig(), NetworkConfig()
     flags.DEFINE_string("out", None, "Folder of the training.", **both)
+    flags.DEFINE_string("data", default.data, f"One of {', '.join(SOURCES)}.", **both)
     flags.DEFINE_string("architecture", network.architecture, "dit or unet.", **both)
     flags.DEFINE_bool("text", network.text, "Condition on captions.", **both)
     for name in ("size", "width", "depth", "heads", "patch"):
