@@ -6,7 +6,9 @@ among their samples (`diffusion_deep`), their errors (`diffusion_denoisers`), Ja
 are vacuous.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from types import ModuleType
 from typing import Any
 
@@ -29,13 +31,27 @@ PARTS: dict[str, ModuleType] = {
 
 
 @dataclass(frozen=True)
-class Diffusion:
-    """The experiment of each part."""
+class Part:
+    """An experiment that is built when a claim first asks for it."""
 
-    relu: Any
-    deep: Any
-    denoisers: Any
-    jacobian: Any
+    make: Callable[[], Any]
+
+    @cached_property
+    def experiment(self) -> Any:
+        """The experiment."""
+        return self.make()
+
+    @property
+    def built(self) -> bool:
+        """A claim has asked for it."""
+        return "experiment" in vars(self)
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The experiment of each part, by its name in PARTS."""
+
+    parts: dict[str, Part]
 
 
 def build(
@@ -43,10 +59,12 @@ def build(
 ) -> Diffusion:
     """The experiment a config describes; the data set is what ReLU nets are to store."""
     return Diffusion(
-        relu=diffusion_relu.build(config, dataset, needs_nets, progress),
-        deep=diffusion_deep.build(config),
-        denoisers=diffusion_denoisers.build(config),
-        jacobian=diffusion_jacobian.build(config),
+        {
+            "relu": Part(lambda: diffusion_relu.build(config, dataset, needs_nets, progress)),
+            "deep": Part(lambda: diffusion_deep.build(config)),
+            "denoisers": Part(lambda: diffusion_denoisers.build(config)),
+            "jacobian": Part(lambda: diffusion_jacobian.build(config)),
+        }
     )
 
 
@@ -62,16 +80,15 @@ def _about(part: str, claim: Claim) -> Claim:
     """A part's claim, about the whole experiment."""
 
     def changed(mutant: Mutant) -> Mutant:
-        return replace(
-            mutant,
-            apply=lambda experiment: replace(
-                experiment, **{part: mutant.apply(getattr(experiment, part))}
-            ),
-        )
+        def apply(whole: Diffusion) -> Diffusion:
+            mutated = Part(lambda: mutant.apply(whole.parts[part].experiment))
+            return Diffusion(whole.parts | {part: mutated})
+
+        return replace(mutant, apply=apply)
 
     return replace(
         claim,
-        check=lambda experiment: claim.check(getattr(experiment, part)),
+        check=lambda whole: claim.check(whole.parts[part].experiment),
         mutants=tuple(changed(mutant) for mutant in claim.mutants),
     )
 
@@ -79,18 +96,20 @@ def _about(part: str, claim: Claim) -> Claim:
 CLAIMS = tuple(_about(part, claim) for part, module in PARTS.items() for claim in module.CLAIMS)
 
 
-def results(experiment: Diffusion) -> dict[str, np.ndarray]:
-    """Arrays behind the figures, by part."""
+def results(whole: Diffusion) -> dict[str, np.ndarray]:
+    """Arrays behind the figures, by part, of the parts that claims have asked for."""
     return {
-        f"{part}/{name}": array
-        for part, module in PARTS.items()
-        for name, array in module.results(getattr(experiment, part)).items()
+        f"{name}/{key}": array
+        for name, part in whole.parts.items()
+        if part.built
+        for key, array in PARTS[name].results(part.experiment).items()
     }
 
 
-def settings(experiment: Diffusion) -> dict:
+def settings(whole: Diffusion) -> dict:
     """What was checked, for the report."""
     found: dict = {}
-    for part, module in PARTS.items():
-        found |= module.settings(getattr(experiment, part))
+    for name, part in whole.parts.items():
+        if part.built:
+            found |= PARTS[name].settings(part.experiment)
     return found

@@ -226,6 +226,12 @@ def some_do_both(experiment: JacobianExperiment) -> dict[str, Assumption]:
     return {"nets that do both": Assumption(float(count), "at least 1", count > 0)}
 
 
+def some_generalize(experiment: JacobianExperiment) -> dict[str, Assumption]:
+    """There are nets that generalize."""
+    count = len(_generalizing(experiment))
+    return {"nets that generalize": Assumption(float(count), "at least 1", count > 0)}
+
+
 # --- measurements --------------------------------------------------------------------------------
 
 

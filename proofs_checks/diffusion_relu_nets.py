@@ -255,10 +255,9 @@ def error_table(
         for kind, family in rivals.items():
             for on, x_ND in points.items():
                 table[f"{problem}/{kind}/{on}"] = family.errors(x_ND, p.levels)
-    images = problems["images"]
-    for kind in ("set", "plain"):
-        found = families[f"images/{kind}"].errors(images.x, images.levels)
-        table[f"images/{kind}/train"] = found
+    for name in ("few/closed", "images/set", "images/plain"):
+        p = problems[name.split("/")[0]]
+        table[f"{name}/train"] = families[name].errors(p.x, p.levels)
     return table
 
 
