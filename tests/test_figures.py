@@ -19,6 +19,7 @@ from figures import (
     fig_copies,
     fig_denoisers,
     fig_gains,
+    fig_rays,
     fig_reach,
     fig_remainder,
     fig_representations,
@@ -36,7 +37,7 @@ from proofs_checks.report import as_dict, write_files
 
 IDS = {
     *("census", "copies", "denoisers", "extraction", "gains", "reach", "remainder"),
-    *("representations", "spectrum", "stationarity", "stored-columns"),
+    *("rays", "representations", "spectrum", "stationarity", "stored-columns"),
 }
 OF_SWEEPS = {"phases", "scaling"}  # test_figures_sweep.py
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
@@ -128,6 +129,9 @@ def diffusion_arrays() -> dict[str, np.ndarray]:
         for index, name in enumerate(fig_denoisers.LINES):
             errors = 196 * (1 + index) * sigmas**1.5 * np.ones((3, 1))
             arrays[f"denoisers/errors/{points}/{name}"] = errors
+    for index, name in enumerate(fig_rays.PANELS):
+        arrays[f"relu/{name}/cosines"] = np.full((3, 4), 0.5 + 0.1 * index)
+        arrays[f"relu/{name}/lengths"] = np.linspace(0.5, 2, 12).reshape(3, 4)
     return arrays | {"denoisers/sigmas": sigmas}
 
 
@@ -317,6 +321,13 @@ def test_copies_shows_the_share_of_copies(results):
         share, values = lines[label].get_ydata(), lines[label].get_xdata()
         assert share[np.searchsorted(values, COPY_RATIO)] == pytest.approx(index / 8)
         assert share[-1] == 1
+
+
+def test_rays_shows_every_sample(results):
+    for index, axes in enumerate(fig_rays.draw(results).axes):
+        points = axes.lines[-1].get_xydata()
+        np.testing.assert_allclose(points[:, 0], np.linspace(0.5, 2, 12))
+        np.testing.assert_allclose(points[:, 1], 0.5 + 0.1 * index)
 
 
 def test_denoisers_shows_errors_relative_to_the_noise(results):
