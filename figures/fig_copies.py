@@ -26,11 +26,11 @@ from proofs_checks.claims import confidence_interval
 ID = "copies"
 REGIMES = ("diffusion",)
 NAMES = {
-    "memorizing": ("trained on 50 images", MEMORIZING, "-"),
+    "memorizing": ("trained on few images", MEMORIZING, "-"),
     "planted": ("hybrid, planted captions", DUPLICATES, "-"),
     "hybrid": ("hybrid, no captions", DUPLICATES, "--"),
     "other": ("hybrid, other captions", NEUTRAL, "-"),
-    "generalizing": ("trained on 59,000 images", GENERALIZING, "-"),
+    "generalizing": ("trained on many images", GENERALIZING, "-"),
 }
 PREFIX = "diffusion/deep/gap_ratio/"
 NEEDS = tuple(PREFIX + name for name in NAMES)
