@@ -27,8 +27,8 @@ from dae_theory.jacobian import (
 )
 from proofs_checks.claims import Assumption
 
-SIGMAS = (0.1, 0.3, 1.0)  # images are in [−1, 1]
-LOW = 2  # claims are about the first of these levels, where a sample is still near its image
+SIGMAS = (0.1, 0.3)  # a sample is still near its image; images are in [−1, 1]
+LAYER_SIGMAS = (0.1, 0.3, 1.0)
 POINTS, OTHERS = 16, 200
 FEW = 1000  # a net with fewer training images, none of them planted, memorizes all of them
 DETECTOR = "max/std"
@@ -75,6 +75,7 @@ class NetPoints:
     Attributes:
       name: of the checkpoint.
       mixed: it memorizes some images among many.
+      text: it is conditioned on captions.
       generalized: at test images.
       memorized: at images that it stores, if any.
       control: at the same noisy images, of a net that does not store them.
@@ -88,6 +89,7 @@ class NetPoints:
     control: Points | None = None
     layers: LayerScores | None = None
     control_layers: LayerScores | None = None
+    text: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,14 +168,19 @@ def build_jacobian(
         network = checkpoint.config.network
         layer = DETECTOR_LAYER[network.architecture].format(last=network.depth - 1)
         found = layer_statistics(
-            jax.random.key(seed), network, checkpoint.params, x_ND, SIGMAS, draws=4
+            jax.random.key(seed), network, checkpoint.params, x_ND, LAYER_SIGMAS, draws=4
         )
         return LayerScores(found, memorized_N, layer)
 
     nets = []
     for checkpoint in checkpoints:
         generalized = jacobians_at(checkpoint, test_ND[:points], labels[:points], captions[:points])
-        net = NetPoints(checkpoint.name, checkpoint.config.planted > 0, generalized)
+        net = NetPoints(
+            checkpoint.name,
+            checkpoint.config.planted > 0,
+            generalized,
+            text=checkpoint.config.network.text,
+        )
         count = stored_images(checkpoint)
         if count:
             control = control_of(checkpoint, checkpoints)
@@ -226,6 +233,16 @@ def some_do_both(experiment: JacobianExperiment) -> dict[str, Assumption]:
     return {"nets that do both": Assumption(float(count), "at least 1", count > 0)}
 
 
+def some_do_both_with(text: bool) -> Callable[[JacobianExperiment], dict[str, Assumption]]:
+    """The same among nets with, or without, text."""
+
+    def assume(experiment: JacobianExperiment) -> dict[str, Assumption]:
+        nets = tuple(net for net in experiment.nets if net.text == text)
+        return some_do_both(replace(experiment, nets=nets))
+
+    return assume
+
+
 def some_generalize(experiment: JacobianExperiment) -> dict[str, Assumption]:
     """There are nets that generalize."""
     count = len(_generalizing(experiment))
@@ -240,8 +257,8 @@ def measure_fewer_directions(experiment: JacobianExperiment) -> dict:
     shares, traces = {}, {}
     for net in (net for net in experiment.nets if net.mixed):
         memorized_SM1, generalized_S1G = (
-            net.memorized.traces[:LOW, :, None],
-            net.generalized.traces[:LOW, None, :],
+            net.memorized.traces[:, :, None],
+            net.generalized.traces[:, None, :],
         )
         shares[net.name] = np.mean(generalized_S1G <= memorized_SM1, axis=(0, 2))
         traces[net.name] = f"{memorized_SM1.mean():.1f} against {generalized_S1G.mean():.1f}"
@@ -253,7 +270,7 @@ def measure_fewer_than_control(experiment: JacobianExperiment) -> dict:
     with np.errstate(divide="ignore"):
         ratios = {
             # A posterior mean keeps no less than nothing; a net can.
-            net.name: np.maximum(net.memorized.traces[:LOW] / net.control.traces[:LOW], 0).mean(0)
+            net.name: np.maximum(net.memorized.traces / net.control.traces, 0).mean(0)
             for net in _memorizing(experiment)
         }
     return _of_worst(ratios, ratios, 0.0, "trace, over that of a net without them")
@@ -263,7 +280,7 @@ def measure_top_direction(experiment: JacobianExperiment) -> dict:
     """|cosine| of the top direction (left and right averaged) with the stored image."""
     cosines = {
         net.name: np.mean(
-            [top_direction_cosines(j, net.memorized.x) for j in net.memorized.jacobians[:LOW]],
+            [top_direction_cosines(j, net.memorized.x) for j in net.memorized.jacobians],
             axis=(0, 1),
         )
         for net in _memorizing(experiment)
@@ -277,7 +294,7 @@ def measure_stored_gain(experiment: JacobianExperiment) -> dict:
     gains, errors, uniform = {}, {}, {}
     for net in _memorizing(experiment):
         square_N = np.sum(net.memorized.x**2, axis=1)
-        predicted_SN = square_N / (square_N + np.square(experiment.sigmas)[:LOW, None])
+        predicted_SN = square_N / (square_N + np.square(experiment.sigmas)[:, None])
         gain_SN = _gains(net.memorized)
         flat = replace(net.memorized, x=np.ones_like(net.memorized.x))
         uniform[net.name] = f"{_gains(flat).mean():.3f}"
@@ -317,7 +334,7 @@ def measure_own_cluster(experiment: JacobianExperiment) -> dict:
     shares, cosines = {}, {}
     for net in _generalizing(experiment):
         share_SN, own_SN = [], []
-        for level in range(LOW):
+        for level in range(len(experiment.sigmas)):
             j, operators = net.generalized.jacobians[level], experiment.operators[level].matrix
             cosine_NK = np.einsum("nde,kde->nk", j.matrix, operators) / (
                 np.linalg.norm(j.values, axis=1)[:, None] * np.linalg.norm(operators, axis=(1, 2))
@@ -335,7 +352,7 @@ def measure_symmetry(experiment: JacobianExperiment) -> dict:
     """Share of a Jacobian's energy in its antisymmetric part, at generalized images."""
     shares = {
         net.name: np.mean(
-            [summarize_jacobians(j).asymmetry ** 2 for j in net.generalized.jacobians[:LOW]],
+            [summarize_jacobians(j).asymmetry ** 2 for j in net.generalized.jacobians],
             axis=0,
         )
         for net in _generalizing(experiment)
@@ -343,17 +360,22 @@ def measure_symmetry(experiment: JacobianExperiment) -> dict:
     return _of_worst(shares, shares, 0.0, "antisymmetric share of the energy")
 
 
-def measure_detector(experiment: JacobianExperiment) -> dict:
-    """Share of test images that score at least as high as a memorized one, at the lowest σ."""
-    shares, areas = {}, {}
-    for net in (net for net in experiment.nets if net.mixed):
-        score_N = net.layers.statistics.values[net.layers.detector][DETECTOR][0]
-        memorized_M, other_O = score_N[net.layers.memorized], score_N[~net.layers.memorized]
-        shares[net.name] = np.mean(other_O >= memorized_M[:, None], axis=1)
-        name, area = best_statistic(net.layers)
-        areas[net.name] = f"{net.layers.detector}, best {name} {area:.3f}"
-    detected = {name: 1 - share for name, share in shares.items()}
-    return _of_worst(detected, shares, 1.0, "AUROC; " + _listed(areas))
+def measure_detector(text: bool) -> Callable[[JacobianExperiment], dict]:
+    """Share of test images that score at least as high as a memorized one, at the lowest σ; of
+    nets with or without ``text``, without a caption."""
+
+    def measure(experiment: JacobianExperiment) -> dict:
+        shares, areas = {}, {}
+        for net in (net for net in experiment.nets if net.mixed and net.text == text):
+            score_N = net.layers.statistics.values[net.layers.detector][DETECTOR][0]
+            memorized_M, other_O = score_N[net.layers.memorized], score_N[~net.layers.memorized]
+            shares[net.name] = np.mean(other_O >= memorized_M[:, None], axis=1)
+            name, area = best_statistic(net.layers)
+            areas[net.name] = f"{net.layers.detector}, best {name} {area:.3f}"
+        detected = {name: 1 - share for name, share in shares.items()}
+        return _of_worst(detected, shares, 1.0, "AUROC; " + _listed(areas))
+
+    return measure
 
 
 def best_statistic(layers: LayerScores) -> tuple[str, float]:
@@ -376,14 +398,14 @@ def _generalizing(experiment: JacobianExperiment) -> list[NetPoints]:
 
 
 def _gains(points: Points) -> Float[np.ndarray, "S N"]:
-    return np.stack([gains_along(matrix, points.x) for matrix in points.matrix[:LOW]])
+    return np.stack([gains_along(matrix, points.x) for matrix in points.matrix])
 
 
 def _aligned(experiment: JacobianExperiment, net: NetPoints) -> list:
     points = net.generalized
     return [
         align_jacobians(points.jacobians[level], experiment.predicted(level, points.labels), 1)
-        for level in range(LOW)
+        for level in range(len(experiment.sigmas))
     ]
 
 

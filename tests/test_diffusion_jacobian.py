@@ -81,8 +81,9 @@ def ideal():
         layers(0.0),
     )
     memorizing = replace(hybrid, name="memorizing", mixed=False)
+    text = replace(hybrid, name="text", text=True)
     generalizing = NetPoints("generalizing", False, points(control, fresh, labels))
-    return JacobianExperiment((hybrid, memorizing, generalizing), tuple(clusters))
+    return JacobianExperiment((hybrid, memorizing, generalizing, text), tuple(clusters))
 
 
 @pytest.mark.parametrize("name", BY_ID)
@@ -111,7 +112,7 @@ def test_the_worst_net_decides_and_all_are_named(ideal):
 
 
 def test_without_memorizing_nets_claims_about_them_are_vacuous(ideal):
-    without = replace(ideal, nets=ideal.nets[2:])
+    without = replace(ideal, nets=ideal.nets[2:3])
     verdicts = {name: judge(claim.check(without)) for name, claim in BY_ID.items()}
     assert verdicts["jacobian-fewer-than-control"] is Verdict.VACUOUS
     assert verdicts["layers-detector"] is Verdict.VACUOUS
