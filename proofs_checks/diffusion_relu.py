@@ -6,6 +6,7 @@ import numpy as np
 
 from dae_theory.data import Dataset, centred, faces, separable_mixture
 from dae_theory.denoisers import empirical_denoiser
+from dae_theory.errors import InputError
 from proofs_checks.claims import Claim, Mutant, Verdict
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion_exact_evidence import (
@@ -83,11 +84,16 @@ def build(
 
     ``dataset`` holds the images to store, by default faces. Everything about few against many
     samples is on a mixture, whose exact denoiser is known.
+
+    Raises:
+      InputError: when all samples are equal.
     """
     dataset = centred(faces()) if dataset is None else dataset
     chosen, note = choose_samples(dataset.x, config.n or DEFAULT_N)
     x_ND = dataset.x[chosen]
     rest = np.delete(dataset.x, chosen, axis=0)
+    if not np.any(x_ND):
+        raise InputError("data: all samples are equal, none can be stored; give others")
     mixture = separable_mixture(N_CLUSTERS, DIMENSION, rank=RANK, beta=BETA, alpha=ALPHA)
     many_ND = np.random.default_rng(0).permutation(mixture.sample(0, MANY)[0])
     fresh_TD = np.random.default_rng(1).permutation(mixture.sample(1, HELD_OUT)[0])

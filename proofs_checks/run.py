@@ -122,10 +122,13 @@ def print_claims(config: RunConfig) -> None:
 
 
 def chosen_regimes(config: RunConfig) -> tuple[str, ...]:
-    """The regimes a run goes through; some cannot check weights brought by the user."""
+    """The regimes a run goes through: of all, those that say something about data and weights
+    brought by the user."""
     if config.regime != "all":
         return (config.regime,)
-    return tuple(r for r in REGIMES if config.weights is None or r not in WITHOUT_WEIGHTS)
+    left_out = WITHOUT_WEIGHTS if config.weights is not None else ()
+    left_out += ("diffusion",) if config.data is not None else ()  # mostly of shipped models
+    return tuple(regime for regime in REGIMES if regime not in left_out)
 
 
 def claims_of(regime: str, config: RunConfig) -> tuple[Claim, ...]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
 
-from dae_theory import data, predict_memorization, relu_denoiser, switching_denoiser
+from dae_theory import InputError, data, predict_memorization, relu_denoiser, switching_denoiser
 from dae_theory.diffusion import sample_ode
 from proofs_checks import diffusion_exact_evidence as exact
 from proofs_checks import diffusion_relu as claims
@@ -66,6 +66,12 @@ def test_without_nets_the_rest_is_checked():
     assert set(untrained.samples) == {"images/closed", "few/closed"}
     assert untrained.errors == {}
     assert judge(CLAIMS["copies-closed"].check(untrained)) is Verdict.FAILS
+
+
+def test_equal_samples_are_refused():
+    equal = data.Dataset("equal", np.zeros((8, 5)))
+    with pytest.raises(InputError, match="equal"):
+        claims.build(RunConfig("diffusion", quick=True), equal, False, silent)
 
 
 def test_samples_that_are_not_separable_are_vacuous(experiment):

@@ -13,7 +13,7 @@ import pytest
 
 from dae_theory.data import centred, faces, simplex
 from dae_theory.theory import predict_memorization
-from proofs_checks import errata, generalize, hybrid, memorize
+from proofs_checks import errata, generalize, hybrid, memorize, run
 from proofs_checks.claims import (
     Assumption,
     Evidence,
@@ -343,6 +343,26 @@ def test_exit_statuses_of_a_real_process(tmp_path):
     assert command("--regime=memorize", "--claim=cor3.2/stationary", **elsewhere).returncode == 0
     wrong = command("--regime=nonsense", **elsewhere)
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
+
+
+def test_all_regimes_leave_out_those_that_say_nothing_of_the_users_data():
+    everything = run.chosen_regimes(RunConfig("all"))
+    assert set(everything) == set(MODULES)
+    assert set(everything) - set(run.chosen_regimes(RunConfig("all", data="x.npy"))) == {
+        "diffusion"
+    }
+    assert set(everything) - set(run.chosen_regimes(RunConfig("all", weights="w.npz"))) == {
+        "diffusion",
+        "errata",
+    }
+    assert run.chosen_regimes(RunConfig("diffusion", data="x.npy")) == ("diffusion",)
+
+
+def test_weights_are_refused_by_regime_diffusion(tmp_path, capsys):
+    w = np.eye(4)
+    np.savez(tmp_path / "w.npz", W1=w, W2=w, X=w, sigma=0.1, lam=0.01)
+    assert main(["run", "--regime=diffusion", f"--weights={tmp_path / 'w.npz'}"]) == 2
+    assert "memorize, generalize" in capsys.readouterr().err
 
 
 def test_later_failure_and_kill_lose_no_finished_regime(tmp_path):
