@@ -48,5 +48,5 @@ def draw(results: RunResults) -> Figure:
         axes.plot(GRID, below_SG.mean(axis=0), color=color, ls=style, label=label)
         axes.fill_between(GRID, *np.transpose(ends_G), color=color, alpha=0.25, lw=0)
     axes.set(xlabel="gap ratio", ylabel="share of samples below", xlim=(0, 1), ylim=(0, 1.02))
-    axes.legend(loc="upper left", fontsize=6)
+    axes.legend(loc="upper left", bbox_to_anchor=(0.36, 0.96), fontsize=6)
     return figure
