@@ -21,6 +21,7 @@ def experiment():
     return denoisers.build(RunConfig("diffusion", quick=True))
 
 
+@pytest.mark.slow
 @needs_images
 @pytest.mark.parametrize("claim", CLAIMS.values(), ids=CLAIMS)
 def test_claim_has_its_expected_verdict(experiment, claim):
