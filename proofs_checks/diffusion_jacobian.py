@@ -219,7 +219,8 @@ CLAIMS = (
 
 
 def results(experiment: JacobianExperiment) -> dict[str, np.ndarray]:
-    """Arrays behind the figures: spectra (S, N, D) and statistics of layers (S, N) of each net."""
+    """Arrays behind the figures: spectra (S, N, D) and statistics of layers (S, N) of each net,
+    and, as 'control', of the net that stores none of its images."""
     arrays = {"sigmas": np.array(experiment.sigmas)}
     for net in experiment.nets:
         for kind in ("generalized", "memorized", "control"):
@@ -227,11 +228,14 @@ def results(experiment: JacobianExperiment) -> dict[str, np.ndarray]:
             if points is not None:
                 arrays[f"{net.name}/{kind}/values"] = np.stack([j.values for j in points.jacobians])
                 arrays[f"{net.name}/{kind}/traces"] = points.traces
-        if net.layers is not None:
-            arrays[f"{net.name}/layers/memorized"] = net.layers.memorized
-            for layer, by_name in net.layers.statistics.values.items():
+        for kind in ("layers", "control_layers"):
+            scores = getattr(net, kind)
+            if scores is None:
+                continue
+            arrays[f"{net.name}/{kind}/memorized"] = scores.memorized
+            for layer, by_name in scores.statistics.values.items():
                 for name, value_SN in by_name.items():
-                    arrays[f"{net.name}/layers/{layer}/{name}"] = value_SN
+                    arrays[f"{net.name}/{kind}/{layer}/{name}"] = value_SN
     return arrays
 
 

@@ -175,13 +175,18 @@ def test_attention_is_the_softmax_average():
 def test_preconditioning_has_edms_limits(config):
     variables, y = drawn_variables(config), noisy_images(config)
     tokens = tokenize(["a dark bag"] * 3)
+
+    @jax.jit
+    def denoised(variables, sigma):
+        return denoise_images(make_network(config), variables, y, jnp.full(3, sigma), tokens)
+
     # Small noise: the input comes back, up to the order of σ.
     for sigma in (1e-3, 1e-4):
-        out = denoise_images(make_network(config), variables, y, jnp.full(3, sigma), tokens)
+        out = denoised(variables, sigma)
         assert 0 < np.max(np.abs(out - y)) < 100 * sigma
     # An untrained network (output zero) is the Wiener filter of white data.
     zero = jax.tree.map(jnp.zeros_like, variables)
-    out = denoise_images(make_network(config), zero, y, jnp.full(3, 0.7), tokens)
+    out = denoised(zero, 0.7)
     np.testing.assert_allclose(out, SIGMA_DATA**2 / (SIGMA_DATA**2 + 0.49) * y, rtol=1e-6)
 
 

@@ -123,6 +123,7 @@ def test_results_and_the_best_layer(ideal):
     arrays = results(ideal)
     assert arrays["hybrid/memorized/values"].shape == (len(SIGMAS), COUNT, D)
     assert arrays[f"hybrid/layers/up1/units/{DETECTOR}"].shape == (len(SIGMAS), 40)
+    assert arrays[f"hybrid/control_layers/up1/units/{DETECTOR}"].shape == (len(SIGMAS), 40)
     assert "generalizing/memorized/values" not in arrays
     assert best_statistic(ideal.nets[0].layers) == (f"up1/units/{DETECTOR}", 1.0)
 
