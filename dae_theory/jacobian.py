@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 
 from dae_theory.denoisers import Denoiser
 from dae_theory.errors import InputError, check_count, check_noise_and_decay, check_samples
-from dae_theory.nearest import checked_pair
+from dae_theory.nearest import checked_pair, directions
 from dae_theory.theory import block_gains
 
 ROWS = 256  # samples pushed through a denoiser at once
@@ -293,5 +293,4 @@ def align_jacobians(jacobians: Jacobians, predicted: Operator, rank: int) -> Ali
 
 def _units(x_ND) -> Float[np.ndarray, "N D"]:
     x_ND = np.asarray(x_ND, np.float64)
-    norm_N1 = np.linalg.norm(x_ND, axis=1, keepdims=True)
-    return x_ND / np.where(norm_N1 > 0, norm_N1, 1.0)
+    return directions(x_ND, np.zeros(x_ND.shape[1]))

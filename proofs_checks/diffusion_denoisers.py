@@ -19,16 +19,15 @@ from dae_theory.denoisers import (
     gaussian_denoiser,
     local_pca_denoiser,
 )
-from proofs_checks.claims import (
-    Assumption,
-    Claim,
-    Evidence,
-    Mutant,
-    Verdict,
-    measure_or_vacuous,
-)
+from proofs_checks.claims import Claim, Mutant, Verdict
 from proofs_checks.config import RunConfig
-from proofs_checks.diffusion_deep import NO_CAPTION, missing_images, samples_of
+from proofs_checks.diffusion_deep import (
+    NO_CAPTION,
+    check_with_images,
+    missing_images,
+    samples_of,
+    training_images,
+)
 
 SIGMAS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)  # images are in [−1, 1]
 MANY, FEW = "generalizing-unet", "memorizing-unet"
@@ -63,19 +62,13 @@ def build(config: RunConfig) -> DenoiserComparison:
 
 
 @functools.cache
-def training_rows(checkpoint: str) -> Float[np.ndarray, "N D"]:
-    """The images that a shipped model was trained on."""
-    return load_checkpoint(checkpoint).training_set().rows
-
-
-@functools.cache
 def denoiser_called(name: str) -> Denoiser:
     """One of DENOISERS."""
     if name in NETS:
         return load_checkpoint(name).denoiser()
     if name == "empirical_few":
-        return empirical_denoiser(training_rows(FEW))
-    x_ND = training_rows(MANY)
+        return empirical_denoiser(training_images(FEW).rows)
+    x_ND = training_images(MANY).rows
     if name == "empirical":
         return empirical_denoiser(x_ND)
     if name == "local_pca":
@@ -93,7 +86,7 @@ def points_of(name: str, seed: int) -> Float[np.ndarray, "M D"]:
         images, _ = shrunk_fashion_mnist("test", load_checkpoint(MANY).config.network.size)
         x_ND = images.reshape(len(images), -1)
     else:
-        x_ND = training_rows({"many": MANY, "few": FEW}[name])
+        x_ND = training_images({"many": MANY, "few": FEW}[name]).rows
     return x_ND[np.random.default_rng(seed).permutation(len(x_ND))[:COUNT]]
 
 
@@ -110,15 +103,6 @@ def errors_of(denoiser: str, points: str, seeds: tuple[int, ...]) -> Float[np.nd
     """Mean squared error ‖x̂ − x‖² at each noise level, equal noise for all denoisers."""
     measure = _errors_by_level(denoiser)
     return np.stack([measure(jnp.asarray(points_of(points, s)), jax.random.key(s)) for s in seeds])
-
-
-def _check(measure: Callable[[DenoiserComparison], dict], tolerance: float):
-    def check(experiment: DenoiserComparison) -> Evidence:
-        here = not experiment.missing
-        assumptions = {"images": Assumption(float(here), "1: Fashion-MNIST is here", here)}
-        return measure_or_vacuous(experiment, assumptions, measure, tolerance)
-
-    return check
 
 
 def _evidence(excess_ST: np.ndarray, seeds: tuple[int, ...], what: str) -> dict:
@@ -164,14 +148,14 @@ CLAIMS = (
         f"On new images a generalizing net beats the Wiener filter, local PCA and f_emp at every "
         f"noise level up to {LOW_NOISE:g}.",
         "Corollary 3.3",
-        _check(_beats_classical(LOW_NOISE), 0.0),
+        check_with_images(_beats_classical(LOW_NOISE), 0.0),
         (MEMORIZING_NET,),
     ),
     Claim(
         "diffusion/denoisers-test-high-noise",
         "It does so at every noise level, also where f_emp of many images is nearly exact.",
         "Corollary 3.3",
-        _check(_beats_classical(max(SIGMAS)), 0.0),
+        check_with_images(_beats_classical(max(SIGMAS)), 0.0),
         (MEMORIZING_NET,),
         expected=Verdict.FAILS,
     ),
@@ -180,7 +164,7 @@ CLAIMS = (
         "A memorizing net beats a generalizing one on its own training images at every level, and "
         "is beaten on new ones.",
         "Corollaries 3.2 and 3.3",
-        _check(_worse_elsewhere, 0.0),
+        check_with_images(_worse_elsewhere, 0.0),
         (
             Mutant(
                 "roles swapped",

@@ -36,7 +36,7 @@ def test_mutant_fails(experiment, claim, mutant):
 
 @needs_images
 def test_the_wiener_filter_errs_as_its_closed_form():
-    x_ND = denoisers.training_rows(denoisers.MANY)
+    x_ND = denoisers.training_images(denoisers.MANY).rows
     eigenvalues = np.linalg.eigvalsh(np.cov(x_ND, rowvar=False))
     variance_T1 = np.square(denoisers.SIGMAS)[:, None]
     expected_T = np.sum(eigenvalues * variance_T1 / (eigenvalues + variance_T1), axis=1)

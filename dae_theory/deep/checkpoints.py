@@ -21,9 +21,10 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from dae_theory.deep.images import TrainingSet, training_set
-from dae_theory.deep.network import NetworkConfig, deep_denoiser
+from dae_theory.deep.network import deep_denoiser
 from dae_theory.deep.training import (
     DeepConfig,
+    config_from_fields,
     init_state,
     options_of,
     read_config,
@@ -180,8 +181,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
             )
     try:
         card = json.loads(card_path.read_text())
-        fields = dict(card["config"])
-        config = DeepConfig(NetworkConfig(**fields.pop("network")), **fields)
+        config = config_from_fields(card["config"])
         expected = card["weights"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{card_path}: damaged card ({error}); get the file anew") from error

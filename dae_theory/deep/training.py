@@ -209,8 +209,12 @@ def read_config(out: Path) -> DeepConfig:
     path = out / "config.json"
     if not path.is_file():
         raise InputError(f"{out}: holds no training (no config.json)")
-    fields = json.loads(path.read_text())
-    return DeepConfig(NetworkConfig(**fields.pop("network")), **fields)
+    return config_from_fields(json.loads(path.read_text()))
+
+
+def config_from_fields(fields: dict) -> DeepConfig:
+    """The configuration that `dataclasses.asdict` made these fields of."""
+    return DeepConfig(**fields | {"network": NetworkConfig(**fields["network"])})
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
