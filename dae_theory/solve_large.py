@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dae_theory.coordinates import plain_coordinates, scaled_coordinates
 from dae_theory.errors import (
     InputError,
     check_count,
@@ -26,8 +26,7 @@ from dae_theory.solve import lbfgs
 
 MOST_TERMS = 24
 MORE_TERMS = 6  # added when the truncation error is too large
-FLATTEST = 1e-6  # curvature that is told from zero, relative to the largest
-FIRST_PERIOD = 25  # iterations until the scaling is made anew, then twice as many, and so on
+FIRST_PERIOD = 25  # iterations until the coordinates are made anew, then twice as many, and so on
 
 
 class Stage(NamedTuple):
@@ -42,6 +41,7 @@ class Stage(NamedTuple):
     directions: int | None = None
     dtype: str = "float64"
     max_iterations: int = 10_000
+    turning: bool = False
 
 
 class LargeSolution(NamedTuple):
@@ -71,64 +71,19 @@ def default_stages(n_samples: int, width: int) -> tuple[Stage, ...]:
     if n_samples <= 10 * few:
         return (Stage(),)
     return (
-        Stage(10 * few, few, "float32", 75),
-        Stage(None, few, "float32", 75),
-        Stage(None, None, "float32", 150),
-        Stage(),
+        Stage(10 * few, few, "float32", 75, turning=True),
+        Stage(None, few, "float32", 375, turning=True),
+        Stage(None, None, "float32", 775, turning=True),
+        Stage(turning=True),
     )
-
-
-class Scaling(NamedTuple):
-    """Variables v in which the Hessian is closer to a multiple of the identity:
-    W = (scale ∘ v) rotationᵀ, for W1 and W2 stacked (or the one matrix, when tied)."""
-
-    scale: Float[Array, "X R P"]
-    rotation: Float[Array, "X P P"]
-
-    def weights(self, v_XRP: Array) -> Array:
-        """W of the variables v."""
-        return (self.scale * v_XRP) @ self.rotation.mT
-
-    def variables(self, w_XRP: Array) -> Array:
-        """v of the weights W."""
-        return w_XRP @ self.rotation / self.scale
-
-
-@jax.jit
-def _scaling(weights_XRP, x_NR, weight_N, sigma, lam) -> Scaling:
-    """From the Hessian with frozen gates, without what couples different units.
-
-    In W2 it is E hhᵀ; in W1 it is the second moment of the data, diagonal in principal
-    coordinates, times ‖w2_j‖² and how often unit j is active. A tied matrix has the sum of both.
-    """
-    w1_RP, w2_RP = weights_XRP[0], weights_XRP[-1]
-    a_NP = x_NR @ w1_RP
-    active_P = weight_N @ (a_NP > 0)
-    h_NP = jnp.maximum(a_NP, 0.0)
-    second_PP = (weight_N[:, None] * h_NP).T @ h_NP + 0.5 * sigma**2 * w1_RP.T @ w1_RP
-    moment_P, vectors_PP = jnp.linalg.eigh(second_PP)
-    power_R = weight_N @ x_NR**2 + sigma**2
-    gain_P = active_P * jnp.sum(w2_RP**2, axis=0)
-    decoder_RP = jnp.broadcast_to(jnp.maximum(moment_P, 0.0) + lam, w2_RP.shape)
-    if len(weights_XRP) == 1:
-        curvature_XRP = (decoder_RP + power_R[:, None] * jnp.mean(gain_P) + lam)[None]
-        rotation_XPP = vectors_PP[None]
-    else:
-        encoder_RP = power_R[:, None] * gain_P + lam
-        curvature_XRP = jnp.stack([encoder_RP, decoder_RP])
-        rotation_XPP = jnp.stack([jnp.eye(len(gain_P), dtype=x_NR.dtype), vectors_PP])
-    # At least one, so that the gradient in v is no smaller than that in W.
-    largest = jnp.max(curvature_XRP)
-    scale_XRP = jnp.sqrt(largest / jnp.maximum(curvature_XRP, FLATTEST * largest))
-    return Scaling(scale_XRP, rotation_XPP)
 
 
 @functools.cache
 def _loss(terms: int, exact_pairs: int):
-    """The loss as a function of the variables of a scaling."""
+    """The loss as a function of the variables of some coordinates."""
 
-    def evaluate(variables, x_NR, weight_N, sigma, lam, scaling):
-        weights = scaling.weights(variables)
+    def evaluate(variables, x_NR, weight_N, sigma, lam, coordinates):
+        weights = coordinates.weights(variables)
         return mehler_loss(
             weights[0],
             weights[-1],
@@ -220,9 +175,10 @@ def solve_large(
                 weights, descent = _run(stage, weights, data, tol, terms, exact_pairs)
                 iterations += descent.iterations
                 evaluations += descent.evaluations
-            # Unscaled, without a step: the loss and gradient norm in W from the compiled descent.
-            unscaled = Scaling(np.ones_like(weights), np.stack([np.eye(width)] * len(weights)))
-            end = lbfgs(_loss(terms, exact_pairs), weights, (*data, unscaled), tol, 0)
+            # Without a step: the loss and gradient norm in W from the compiled descent.
+            plain = plain_coordinates(weights, stages[-1].turning)
+            problem = (*data, plain)
+            end = lbfgs(_loss(terms, exact_pairs), plain.variables(weights), problem, tol, 0)
             bound = _error_bound(weights, *data, terms=terms, exact_pairs=exact_pairs)
             loss, grad_norm, bound = map(float, (end.loss, end.grad_norm, bound))
             if not bound > accuracy * loss:
@@ -262,10 +218,10 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
     iterations = evaluations = 0
     while True:
         period = min(period, stage.max_iterations - iterations)
-        scaling = jax.device_get(_scaling(inside, *problem))
-        start = scaling.variables(inside)
-        descent = jax.device_get(lbfgs(loss, start, (*problem, scaling), tol, period))
-        inside = scaling.weights(descent.weights)
+        coordinates = scaled_coordinates(inside, *problem, stage.turning)
+        start = coordinates.variables(inside)
+        descent = jax.device_get(lbfgs(loss, start, (*problem, coordinates), tol, period))
+        inside = np.asarray(coordinates.weights(descent.weights))
         iterations += int(descent.iterations)
         evaluations += int(descent.evaluations)
         if descent.iterations < period or iterations >= stage.max_iterations:

@@ -9,9 +9,7 @@ from dae_theory import InputError, data, exact_loss, predict_memorization
 from dae_theory.data import separable_mixture
 from dae_theory.solve import solve_local_minimum
 from dae_theory.solve_large import (
-    Scaling,
     Stage,
-    _scaling,
     default_stages,
     principal_directions,
     solve_large,
@@ -115,20 +113,6 @@ def test_sample_weights_are_those_of_the_objective():
     assert np.linalg.norm(np.stack(slope)) <= 3 * TOLERANCE
 
 
-@pytest.mark.parametrize("tied", [True, False])
-def test_scaled_variables_are_the_same_weights(tied):
-    x = clusters()
-    frame = principal_directions(x)
-    weights = np.stack([frame.T @ w for w in random_start(6)[: 1 if tied else 2]])
-    scaling = _scaling(weights, x @ frame, np.full(N, 1 / N), SIGMA, LAM)
-    variables = scaling.variables(weights)
-    np.testing.assert_allclose(scaling.weights(variables), weights, atol=1e-13)
-    # Then a gradient that is small in v is small in W.
-    assert np.min(scaling.scale) >= 1
-    mirrored = Scaling(1 / scaling.scale, scaling.rotation)
-    assert np.max(np.abs(mirrored.weights(variables) - weights)) > 1e-2
-
-
 @pytest.mark.parametrize("shape", [(30, 6), (5, 20), (12, 12)])
 def test_principal_directions_span_the_data_by_falling_power(shape):
     x = np.random.RandomState(7).normal(size=shape)
@@ -144,7 +128,28 @@ def test_principal_directions_span_the_data_by_falling_power(shape):
 
 def test_default_stages_end_with_everything():
     for n in (5, 10_000):
-        assert default_stages(n, 100)[-1] == Stage()
+        *_, last = default_stages(n, 100)
+        assert last == Stage(turning=n == 10_000)
+
+
+def nearly_linear():
+    """Bright samples, which open nearly all gates of a net that starts near them."""
+    random = np.random.default_rng(0)
+    x = 4 + random.standard_normal((600, 20)) @ np.diag(np.geomspace(4, 0.1, 20))
+    start = np.abs(random.standard_normal((20, 8))) / 4
+    return x, start
+
+
+@pytest.mark.parametrize(("tied", "times_fewer"), [(True, 3), (False, 1)])
+def test_turns_take_fewer_steps_to_a_stationary_point(tied, times_fewer):
+    x, w = nearly_linear()
+    found = [
+        solve_large(w, w, x, SIGMA, LAM, 1e-6, tied=tied, stages=(Stage(turning=turning),))
+        for turning in (True, False)
+    ]
+    assert all(solution.converged for solution in found)
+    assert all(exact_gradient(solution, x, tied=tied) <= 1e-5 for solution in found)
+    assert times_fewer * found[0].iterations < found[1].iterations
 
 
 def test_solver_works_in_float64_without_global_x64(run_python):
