@@ -16,7 +16,6 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 FLATTEST = 1e-6  # curvature that is told from zero, relative to the largest
-FLATTEST_TURN = 1e-4  # the same of turns; with less, unit steps turn by more than gates bear
 MOST_TURNING = 128  # units; the metric of their turns has (P²/2)² entries
 
 
@@ -67,7 +66,7 @@ def scaled_coordinates(
     weight_N: Float[Array, " N"],
     sigma: float,
     lam: float,
-    turning: bool,
+    flattest_turn: float | None,
 ) -> Coordinates:
     """Coordinates of the weights W, from the Hessian with frozen gates.
 
@@ -76,13 +75,14 @@ def scaled_coordinates(
       x_NR: samples in principal coordinates, of most power first.
       weight_N: their weights, summing to 1.
       sigma, lam: noise level and weight decay.
-      turning: with turns, if there are at most `MOST_TURNING` units.
+      flattest_turn: curvature that is added to that of all turns, relative to the largest; a small
+        one lets unit steps turn far. None for no turns, as from `MOST_TURNING` units on.
     """
     scale_XRP, basis_XPP, largest = jax.device_get(_scales(w_XRP, x_NR, weight_N, sigma, lam))
     turns_TT = np.zeros((0, 0), scale_XRP.dtype)
-    if _turns(w_XRP.shape[2], turning):
+    if _turns(w_XRP.shape[2], flattest_turn is not None):
         blocks_PPP = turning_curvature(w_XRP[0], w_XRP[-1], x_NR, weight_N)
-        turns_TT = _unit_turns(np.asarray(blocks_PPP, float), float(largest))
+        turns_TT = _unit_turns(np.asarray(blocks_PPP, float), float(largest), flattest_turn)
     return Coordinates(scale_XRP, basis_XPP, turns_TT.astype(scale_XRP.dtype))
 
 
@@ -144,11 +144,11 @@ def turning_curvature(
 
 
 def _unit_turns(
-    curvature_PPP: Float[np.ndarray, "P P P"], largest: float
+    curvature_PPP: Float[np.ndarray, "P P P"], largest: float, flattest: float
 ) -> Float[np.ndarray, "T T"]:
     """Turns whose cost is ``largest``·t², by the Cholesky factor of the cost."""
     metric_TT = turning_metric(curvature_PPP)
-    np.fill_diagonal(metric_TT, metric_TT.diagonal() + FLATTEST_TURN * largest)
+    np.fill_diagonal(metric_TT, metric_TT.diagonal() + flattest * largest)
     factor_TT = scipy.linalg.cholesky(metric_TT, lower=True, overwrite_a=True)
     inverse_TT, _ = scipy.linalg.lapack.dtrtri(factor_TT, lower=1)
     return np.sqrt(largest) * inverse_TT

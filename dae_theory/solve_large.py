@@ -26,7 +26,8 @@ from dae_theory.solve import lbfgs
 
 MOST_TERMS = 24
 MORE_TERMS = 6  # added when the truncation error is too large
-FIRST_PERIOD = 25  # iterations until the coordinates are made anew, then twice as many, and so on
+FIRST_PERIOD, LAST_PERIOD = 25, 200  # iterations until the coordinates are made anew; doubling
+FIRST_FLATTEST_TURN, LAST_FLATTEST_TURN = 1e-4, 1e-6  # see `scaled_coordinates`; halving
 
 
 class Stage(NamedTuple):
@@ -73,7 +74,7 @@ def default_stages(n_samples: int, width: int) -> tuple[Stage, ...]:
     return (
         Stage(10 * few, few, "float32", 75, turning=True),
         Stage(None, few, "float32", 375, turning=True),
-        Stage(None, None, "float32", 775, turning=True),
+        Stage(None, None, "float32", 2000, turning=True),
         Stage(turning=True),
     )
 
@@ -215,10 +216,12 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
     inside = weights[:, :rank].astype(stage.dtype)
     problem = (x_NR[:, :rank].astype(stage.dtype), weight_N.astype(stage.dtype), sigma, lam)
     loss, period = _loss(terms, exact_pairs), FIRST_PERIOD
+    flattest_turn = FIRST_FLATTEST_TURN
     iterations = evaluations = 0
     while True:
         period = min(period, stage.max_iterations - iterations)
-        coordinates = scaled_coordinates(inside, *problem, stage.turning)
+        turn = flattest_turn if stage.turning else None
+        coordinates = scaled_coordinates(inside, *problem, turn)
         start = coordinates.variables(inside)
         descent = jax.device_get(lbfgs(loss, start, (*problem, coordinates), tol, period))
         inside = np.asarray(coordinates.weights(descent.weights))
@@ -226,7 +229,8 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
         evaluations += int(descent.evaluations)
         if descent.iterations < period or iterations >= stage.max_iterations:
             break
-        period *= 2
+        period = min(2 * period, LAST_PERIOD)
+        flattest_turn = max(flattest_turn / 2, LAST_FLATTEST_TURN)
     weights = np.zeros_like(weights)
     weights[:, :rank] = inside
     return weights, descent._replace(iterations=iterations, evaluations=evaluations)

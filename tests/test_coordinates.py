@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from dae_theory.coordinates import (
-    FLATTEST_TURN,
     MOST_TURNING,
     plain_coordinates,
     scaled_coordinates,
@@ -16,6 +15,7 @@ from dae_theory.coordinates import (
 from dae_theory.solve_large import principal_directions
 
 SIGMA, LAM = 0.3, 2e-3
+FLATTEST_TURN = 1e-3
 N, D, P = 80, 7, 5
 WEIGHT = np.arange(1, N + 1) / (N * (N + 1) / 2)
 
@@ -41,7 +41,8 @@ def antisymmetric(entries):
 
 def scaled(w, turning=True):
     with jax.enable_x64(True):
-        return scaled_coordinates(w, principal(), WEIGHT, SIGMA, LAM, turning)
+        flattest = FLATTEST_TURN if turning else None
+        return scaled_coordinates(w, principal(), WEIGHT, SIGMA, LAM, flattest)
 
 
 @pytest.mark.parametrize("tied", [True, False])
@@ -55,8 +56,10 @@ def test_the_variables_of_weights_give_them_back(tied, turning):
             np.testing.assert_allclose(coordinates.weights(variables), w, atol=1e-13)
             # Then a gradient that is small in v is small in W.
             assert np.min(coordinates.scale) >= 1
-        mirrored = coordinates._replace(scale=1 / scaled(w, turning).scale)
-        assert np.max(np.abs(mirrored.weights(scaled(w).variables(w)[: variables.size]) - w)) > 1e-2
+        # Mutant: scaled the other way.
+        coordinates = scaled(w, turning)
+        mirrored = coordinates._replace(scale=1 / coordinates.scale)
+        assert np.max(np.abs(mirrored.weights(coordinates.variables(w)) - w)) > 1e-2
 
 
 def test_turns_are_rotations_of_the_units_that_start_as_given():
@@ -115,7 +118,7 @@ def test_wide_nets_go_without_turns():
     width = MOST_TURNING + 1
     w = np.random.default_rng(6).standard_normal((1, D, width)).astype(np.float32)
     coordinates = scaled_coordinates(
-        w, principal().astype(np.float32), WEIGHT.astype(np.float32), SIGMA, LAM, True
+        w, principal().astype(np.float32), WEIGHT.astype(np.float32), SIGMA, LAM, FLATTEST_TURN
     )
     assert coordinates.turns.shape == (0, 0)
     assert coordinates.scale.dtype == np.float32
