@@ -32,9 +32,9 @@ TRUNCATION = 1e-9  # of the final losses, relative
 STATIONARY = 1e-4  # ‖∇L‖ of the stationary point, in units of the loss
 # Down to the loss that stochastic gradients end at, not to the minimum.
 SOLVER_STAGES = (
-    Stage(2000, 256, "float32", 75),
-    Stage(None, 256, "float32", 75),
-    Stage(None, None, "float32", 75),
+    Stage(2000, 256, "float32", 75, turning=True),
+    Stage(None, 256, "float32", 50),
+    Stage(None, None, "float32", 50),
 )
 
 

@@ -1,22 +1,13 @@
 """Spiky or balanced? Statistics of representations h = [W1ᵀx]_+ (THEORY.md §10)."""
 
-from typing import NamedTuple
-
 import numpy as np
 from jaxtyping import Array, Float, Int
 from scipy.stats import mannwhitneyu
 
 from dae_theory.errors import InputError, check_count
+from dae_theory.intervals import Interval
 
 RESAMPLES = 2000
-
-
-class AreaUnderRoc(NamedTuple):
-    """A value in [0, 1] with the ends of its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def spikiness(h: Float[Array, "*B P"]) -> dict[str, Float[np.ndarray, "*B"]]:
@@ -76,7 +67,7 @@ def area_under_roc_interval(
     negative: Float[Array, " N"],
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> AreaUnderRoc:
+) -> Interval:
     """`area_under_roc` with a percentile bootstrap interval, each group resampled by itself.
 
     Where the groups do not overlap all resamples agree and the interval has no width: a few
@@ -98,4 +89,4 @@ def area_under_roc_interval(
     above_PN = (positive[:, None] > negative) + 0.5 * (positive[:, None] == negative)
     areas_B = np.sum((counts_BP @ above_PN) * counts_BN, axis=1) / above_PN.size
     low, high = np.quantile(areas_B, [0.025, 0.975])
-    return AreaUnderRoc(area_under_roc(positive, negative), float(low), float(high))
+    return Interval(area_under_roc(positive, negative), float(low), float(high))

@@ -217,7 +217,7 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
     problem = (x_NR[:, :rank].astype(stage.dtype), weight_N.astype(stage.dtype), sigma, lam)
     loss, period = _loss(terms, exact_pairs), FIRST_PERIOD
     flattest_turn = FIRST_FLATTEST_TURN
-    iterations = evaluations = 0
+    iterations, evaluations, stuck = 0, 0, False
     while True:
         period = min(period, stage.max_iterations - iterations)
         turn = flattest_turn if stage.turning else None
@@ -227,7 +227,10 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
         inside = np.asarray(coordinates.weights(descent.weights))
         iterations += int(descent.iterations)
         evaluations += int(descent.evaluations)
-        if descent.iterations < period or iterations >= stage.max_iterations:
+        # A line search that fails may be due to coordinates that have become poor.
+        was_stuck, stuck = stuck, descent.iterations < period
+        converged = descent.grad_norm <= tol
+        if converged or (stuck and was_stuck) or iterations >= stage.max_iterations:
             break
         period = min(2 * period, LAST_PERIOD)
         flattest_turn = max(flattest_turn / 2, LAST_FLATTEST_TURN)

@@ -18,15 +18,14 @@ from dae_theory.deep.checkpoints import Checkpoint, hash_of_images, write_checkp
 from dae_theory.deep.evaluation import (
     evaluate_checkpoint,
     held_out_losses,
-    mean_interval,
     prompts,
-    ratio_interval,
     summary_of,
 )
 from dae_theory.deep.images import TrainingSet, shrunk_fashion_mnist, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig
 from dae_theory.deep.sampling import BATCH, Sampler, find_copies, sample_images
 from dae_theory.deep.training import LOG_SIGMA_MEAN, LOG_SIGMA_STD, DeepConfig, init_state
+from dae_theory.intervals import mean_interval, ratio_interval
 from figures import samples
 
 TEXT = NetworkConfig("dit", size=4, width=8, depth=1, heads=2, text=True)

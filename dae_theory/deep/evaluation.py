@@ -3,7 +3,6 @@ copies."""
 
 import dataclasses
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,18 +16,10 @@ from dae_theory.deep.network import NetworkConfig, make_network
 from dae_theory.deep.sampling import Copies, Sampler, find_copies, sample_images
 from dae_theory.deep.training import weighted_errors
 from dae_theory.errors import InputError, check_count
+from dae_theory.intervals import Interval, mean_interval, ratio_interval
 from dae_theory.memorization import fraction_memorized
 
 TEST_BATCH = 500
-NORMAL_95 = 1.96
-
-
-class Interval(NamedTuple):
-    """A value with the ends of its 95% interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 @functools.partial(jax.jit, static_argnames="network")
@@ -68,22 +59,6 @@ def held_out_losses(
             loss_B += np.asarray(found_B) / draws
         losses.append(loss_B)
     return np.concatenate(losses)
-
-
-def mean_interval(values_N: Float[np.ndarray, " N"]) -> Interval:
-    """Mean, with the normal 95% interval over independent values."""
-    mean = float(np.mean(values_N))
-    reach = NORMAL_95 * float(np.std(values_N, ddof=1)) / len(values_N) ** 0.5
-    return Interval(mean, mean - reach, mean + reach)
-
-
-def ratio_interval(above_N: Float[np.ndarray, " N"], below_N: Float[np.ndarray, " N"]) -> Interval:
-    """Ratio of the means of paired values, with its 95% interval by the delta method."""
-    mean = float(np.mean(below_N))
-    ratio = float(np.mean(above_N)) / mean
-    reach = NORMAL_95 * float(np.std(above_N - ratio * below_N, ddof=1))
-    reach /= mean * len(below_N) ** 0.5
-    return Interval(ratio, ratio - reach, ratio + reach)
 
 
 def prompts(data: TrainingSet, text: bool, count: int, seed: int = 0) -> dict[str, list[str]]:

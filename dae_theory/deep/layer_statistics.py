@@ -17,7 +17,8 @@ from dae_theory.deep.captions import tokenize
 from dae_theory.deep.layers import ACTIVATIONS
 from dae_theory.deep.network import NetworkConfig, denoise_images, make_network
 from dae_theory.errors import InputError, check_count, check_noise_and_decay, check_samples
-from dae_theory.representation import AreaUnderRoc, area_under_roc_interval, spikiness
+from dae_theory.intervals import Interval
+from dae_theory.representation import area_under_roc_interval, spikiness
 
 BATCH = 128
 POOLS = {"max": jnp.max, "mean": jnp.mean}
@@ -132,7 +133,7 @@ def layer_statistics(
 
 def separate_groups(
     statistics: LayerStatistics, memorized_N: Bool[Array, " N"]
-) -> dict[str, dict[str, list[AreaUnderRoc]]]:
+) -> dict[str, dict[str, list[Interval]]]:
     """AUROC with which each statistic tells memorized images from the others, a σ each.
 
     The spikier image counts as memorized, whichever group turns out to be: a value below ½ says
