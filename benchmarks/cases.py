@@ -32,7 +32,7 @@ TRUNCATION = 1e-9  # of the final losses, relative
 STATIONARY = 1e-4  # ‖∇L‖ of the stationary point, in units of the loss
 # Down to the loss that stochastic gradients end at, not to the minimum.
 SOLVER_STAGES = (
-    Stage(2000, 256, "float32", 75, turning=True),
+    Stage(2000, 256, "float32", 75, mixing=True),
     Stage(None, 256, "float32", 50),
     Stage(None, None, "float32", 50),
 )

@@ -2,9 +2,10 @@
 
 Near a minimum of the loss of many samples, curvatures differ by 10⁵ for two reasons. The data have
 much more power in some directions than in others: that is scaled away. And units that are active
-on nearly all samples are nearly linear, so that turning such units into each other,
-W → W exp(A) with A antisymmetric, hardly changes f: what changes is f on samples where one gate of
-the two is closed. These turns get variables of their own.
+on nearly all samples are nearly linear, so that mixing such units, W1 → W1 B and W2 → W2 B⁻ᵀ,
+hardly changes f: it does on samples where just one of two gates is closed. Mixing gets variables
+of its own, and the Hessian with frozen gates makes their curvatures equal. A tied matrix allows
+rotations only.
 """
 
 from typing import NamedTuple
@@ -16,48 +17,60 @@ import scipy.linalg
 from jaxtyping import Array, Float
 
 FLATTEST = 1e-6  # curvature that is told from zero, relative to the largest
-MOST_TURNING = 128  # units; the metric of their turns has (P²/2)² entries
+MOST_MIXING = 128  # units; the metric of their rotations has (P²/2)² entries
 
 
 class Coordinates(NamedTuple):
     """Variables v = (u, t) of the weights W, X = 2 for W1 and W2 stacked, 1 for a tied matrix:
-    W = (scale ∘ u) basisᵀ Q, where Q is orthogonal and t the turns that make it.
+    W = (scale ∘ u) basisᵀ, then W1 B and W2 B⁻ᵀ with B = (1 − E/2)⁻¹ (1 + E/2).
 
-    Q = (1 − A/2)⁻¹ (1 + A/2) with A antisymmetric, its entries above the diagonal t · ``turns``.
-    Every W is reached with t = 0; ``turns`` of shape (0, 0) stands for no t.
+    Untied, column j of E is t_j · ``mixing``_j. Tied, E is antisymmetric and its entries above the
+    diagonal are t · ``mixing``, so that B = B⁻ᵀ is a rotation. Every W is reached with t = 0;
+    ``mixing`` without entries stands for no t.
     """
 
     scale: Float[Array, "X R P"]
     basis: Float[Array, "X P P"]
-    turns: Float[Array, "T T"]
+    mixing: Float[Array, "T T"] | Float[Array, "P P P"]
 
     def weights(self, v_S: Float[Array, " S"]) -> Float[Array, "X R P"]:
         """W of the variables v."""
         u_S, t_T = jnp.split(v_S, [self.scale.size])
         w_XRP = (self.scale * u_S.reshape(self.scale.shape)) @ self.basis.mT
-        return w_XRP if self.turns.size == 0 else w_XRP @ _turned(t_T @ self.turns, w_XRP.shape[2])
+        if self.mixing.size == 0:
+            return w_XRP
+        if len(w_XRP) == 1:
+            return w_XRP @ _cayley(_antisymmetric(t_T @ self.mixing, w_XRP.shape[2]))
+        t_PP = t_T.reshape(self.mixing.shape[:2])
+        e_PP = jnp.einsum("jm,jmk->kj", t_PP, self.mixing)
+        return jnp.stack([w_XRP[0] @ _cayley(e_PP), w_XRP[1] @ _cayley(-e_PP).T])
 
     def variables(self, w_XRP: Float[Array, "X R P"]) -> Float[Array, " S"]:
-        """v of the weights W, without turns."""
+        """v of the weights W, with t = 0."""
         u_XRP = w_XRP @ self.basis / self.scale
-        return np.concatenate([np.ravel(u_XRP), np.zeros(len(self.turns), u_XRP.dtype)])
+        t_T = np.zeros(np.prod(self.mixing.shape[:-1]), u_XRP.dtype)
+        return np.concatenate([np.ravel(u_XRP), t_T])
 
 
-def _turned(entries_T: Array, width: int) -> Float[Array, "P P"]:
-    """The Cayley transform of the antisymmetric matrix with these entries above its diagonal."""
+def _antisymmetric(entries_T: Array, width: int) -> Float[Array, "P P"]:
+    """The matrix with these entries above its diagonal, in the order of ``np.triu_indices``."""
     above_PP = jnp.zeros((width, width), entries_T.dtype)
     above_PP = above_PP.at[np.triu_indices(width, 1)].set(entries_T)
-    half_PP = (above_PP - above_PP.T) / 2
-    unit_PP = jnp.eye(width, dtype=entries_T.dtype)
-    return jnp.linalg.solve(unit_PP - half_PP, unit_PP + half_PP)
+    return above_PP - above_PP.T
 
 
-def plain_coordinates(w_XRP: Float[Array, "X R P"], turning: bool) -> Coordinates:
-    """v = W, beside turns that are all zero when there are any."""
-    count, width = len(w_XRP), w_XRP.shape[2]
-    turns = np.zeros((_turns(width, turning),) * 2, w_XRP.dtype)
+def _cayley(e_PP: Array) -> Float[Array, "P P"]:
+    """(1 − E/2)⁻¹ (1 + E/2); that of −E is the inverse."""
+    unit_PP = jnp.eye(len(e_PP), dtype=e_PP.dtype)
+    return jnp.linalg.solve(unit_PP - e_PP / 2, unit_PP + e_PP / 2)
+
+
+def plain_coordinates(w_XRP: Float[Array, "X R P"], mixing: bool) -> Coordinates:
+    """v = W, and with ``mixing`` a t behind it that mixes nothing."""
+    count, _, width = w_XRP.shape
     basis = np.broadcast_to(np.eye(width, dtype=w_XRP.dtype), (count, width, width))
-    return Coordinates(np.ones_like(w_XRP), basis, turns)
+    nothing = np.zeros(_mixing_shape(count, width, mixing), w_XRP.dtype)
+    return Coordinates(np.ones_like(w_XRP), basis, nothing)
 
 
 def scaled_coordinates(
@@ -66,7 +79,7 @@ def scaled_coordinates(
     weight_N: Float[Array, " N"],
     sigma: float,
     lam: float,
-    flattest_turn: float | None,
+    flattest_mixing: float | None,
 ) -> Coordinates:
     """Coordinates of the weights W, from the Hessian with frozen gates.
 
@@ -75,19 +88,39 @@ def scaled_coordinates(
       x_NR: samples in principal coordinates, of most power first.
       weight_N: their weights, summing to 1.
       sigma, lam: noise level and weight decay.
-      flattest_turn: curvature that is added to that of all turns, relative to the largest; a small
-        one lets unit steps turn far. None for no turns, as from `MOST_TURNING` units on.
+      flattest_mixing: curvature that is added to that of all mixing, relative to the largest; a
+        small one lets unit steps mix much. None for no mixing; more than `MOST_MIXING` units have
+        none.
     """
     scale_XRP, basis_XPP, largest = jax.device_get(_scales(w_XRP, x_NR, weight_N, sigma, lam))
-    turns_TT = np.zeros((0, 0), scale_XRP.dtype)
-    if _turns(w_XRP.shape[2], flattest_turn is not None):
-        blocks_PPP = turning_curvature(w_XRP[0], w_XRP[-1], x_NR, weight_N)
-        turns_TT = _unit_turns(np.asarray(blocks_PPP, float), float(largest), flattest_turn)
-    return Coordinates(scale_XRP, basis_XPP, turns_TT.astype(scale_XRP.dtype))
+    count, _, width = w_XRP.shape
+    shape = _mixing_shape(count, width, flattest_mixing is not None)
+    if 0 in shape:
+        return Coordinates(scale_XRP, basis_XPP, np.zeros(shape, scale_XRP.dtype))
+    cost = np.array(gate_curvature(w_XRP[0], w_XRP[-1], x_NR, weight_N), float)
+    if count == 1:
+        cost = rotation_metric(cost)[None]
+    else:
+        # Of the weight decay, without what couples E_jk with E_kj.
+        squares_XP = np.sum(np.square(w_XRP, dtype=float), axis=1)
+        cost[:, range(width), range(width)] += lam * (squares_XP[0] + squares_XP[1][:, None])
+    flat = np.arange(shape[-1])
+    cost[..., flat, flat] += flattest_mixing * float(largest)
+    # Unit steps of t cost the largest curvature.
+    mixing = np.sqrt(float(largest)) * np.stack([_inverse_factor(block) for block in cost])
+    return Coordinates(scale_XRP, basis_XPP, mixing.reshape(shape).astype(scale_XRP.dtype))
 
 
-def _turns(width: int, turning: bool) -> int:
-    return width * (width - 1) // 2 if turning and width <= MOST_TURNING else 0
+def _inverse_factor(cost: Float[np.ndarray, "T T"]) -> Float[np.ndarray, "T T"]:
+    """The inverse of the lower Cholesky factor, at a third of what a general inverse takes."""
+    factor = scipy.linalg.cholesky(cost, lower=True)
+    return scipy.linalg.lapack.dtrtri(factor, lower=1)[0]
+
+
+def _mixing_shape(count: int, width: int, mixing: bool) -> tuple[int, ...]:
+    if not mixing or width > MOST_MIXING:
+        return (0, 0)
+    return (width * (width - 1) // 2,) * 2 if count == 1 else (width,) * 3
 
 
 @jax.jit
@@ -120,16 +153,16 @@ def _scales(w_XRP, x_NR, weight_N, sigma, lam):
 
 
 @jax.jit
-def turning_curvature(
+def gate_curvature(
     w1_RP: Float[Array, "R P"],
     w2_RP: Float[Array, "R P"],
     x_NR: Float[Array, "N R"],
     weight_N: Float[Array, " N"],
 ) -> Float[Array, "P P P"]:
-    """What a turn W → W exp(A) costs, with frozen gates g, clean samples and orthogonal decoder
-    columns: Σ_jkl A_jk A_jl C_jkl with C_jkl = ‖w2_j‖² E (g_k − g_j)(g_l − g_j) a_k a_l.
+    """How far mixing by B = 1 + E moves f, with frozen gates g, clean samples and orthogonal
+    columns of W2: E‖Δf‖² = Σ_jkl E_kj E_lj C_jkl, C_jkl = ‖w2_j‖² E (g_k − g_j)(g_l − g_j) a_k a_l.
 
-    Only samples where gates differ count, as f changes by Σ_j w2_j Σ_k A_jk (g_k − g_j) a_k.
+    Only samples where gates differ count, as Δf = Σ_j w2_j Σ_k E_kj (g_j − g_k) a_k.
     """
     a_NP = x_NR @ w1_RP
     open_NP, shut_NP = jnp.maximum(a_NP, 0.0), jnp.maximum(-a_NP, 0.0)
@@ -143,20 +176,9 @@ def turning_curvature(
     return jax.lax.map(of_unit, ((a_NP > 0).T, jnp.sum(w2_RP**2, axis=0)))
 
 
-def _unit_turns(
-    curvature_PPP: Float[np.ndarray, "P P P"], largest: float, flattest: float
-) -> Float[np.ndarray, "T T"]:
-    """Turns whose cost is ``largest``·t², by the Cholesky factor of the cost."""
-    metric_TT = turning_metric(curvature_PPP)
-    np.fill_diagonal(metric_TT, metric_TT.diagonal() + flattest * largest)
-    factor_TT = scipy.linalg.cholesky(metric_TT, lower=True, overwrite_a=True)
-    inverse_TT, _ = scipy.linalg.lapack.dtrtri(factor_TT, lower=1)
-    return np.sqrt(largest) * inverse_TT
-
-
-def turning_metric(curvature_PPP: Float[np.ndarray, "P P P"]) -> Float[np.ndarray, "T T"]:
-    """The cost of `turning_curvature` as a quadratic form in the entries of A above its diagonal,
-    in the order of ``np.triu_indices``."""
+def rotation_metric(curvature_PPP: Float[np.ndarray, "P P P"]) -> Float[np.ndarray, "T T"]:
+    """The cost of `gate_curvature` as a quadratic form in the entries of an antisymmetric E above
+    its diagonal, in the order of ``np.triu_indices``."""
     width = len(curvature_PPP)
     rows, columns = np.triu_indices(width, 1)
     entry_PP = np.zeros((width, width), int)
@@ -164,7 +186,7 @@ def turning_metric(curvature_PPP: Float[np.ndarray, "P P P"]) -> Float[np.ndarra
     metric_TT = np.zeros((len(rows), len(rows)))
     for unit in range(width):
         others = np.delete(np.arange(width), unit)
-        sign = np.where(unit < others, 1.0, -1.0)  # A_jk = −A_kj
+        sign = np.where(unit < others, 1.0, -1.0)  # E_jk = −E_kj
         entries = np.ix_(entry_PP[unit, others], entry_PP[unit, others])
         block_PP = curvature_PPP[unit][np.ix_(others, others)]
         metric_TT[entries] += sign[:, None] * block_PP * sign

@@ -27,7 +27,7 @@ from dae_theory.solve import lbfgs
 MOST_TERMS = 24
 MORE_TERMS = 6  # added when the truncation error is too large
 FIRST_PERIOD, LAST_PERIOD = 25, 200  # iterations until the coordinates are made anew; doubling
-FIRST_FLATTEST_TURN, LAST_FLATTEST_TURN = 1e-4, 1e-6  # see `scaled_coordinates`; halving
+FIRST_FLATTEST_MIXING, LAST_FLATTEST_MIXING = 1e-4, 1e-6  # see `scaled_coordinates`; halving
 
 
 class Stage(NamedTuple):
@@ -42,7 +42,7 @@ class Stage(NamedTuple):
     directions: int | None = None
     dtype: str = "float64"
     max_iterations: int = 10_000
-    turning: bool = False
+    mixing: bool = False
 
 
 class LargeSolution(NamedTuple):
@@ -72,10 +72,10 @@ def default_stages(n_samples: int, width: int) -> tuple[Stage, ...]:
     if n_samples <= 10 * few:
         return (Stage(),)
     return (
-        Stage(10 * few, few, "float32", 75, turning=True),
-        Stage(None, few, "float32", 375, turning=True),
-        Stage(None, None, "float32", 2000, turning=True),
-        Stage(turning=True),
+        Stage(10 * few, few, "float32", 75, mixing=True),
+        Stage(None, few, "float32", 375, mixing=True),
+        Stage(None, None, "float32", 2000, mixing=True),
+        Stage(mixing=True),
     )
 
 
@@ -177,7 +177,7 @@ def solve_large(
                 iterations += descent.iterations
                 evaluations += descent.evaluations
             # Without a step: the loss and gradient norm in W from the compiled descent.
-            plain = plain_coordinates(weights, stages[-1].turning)
+            plain = plain_coordinates(weights, stages[-1].mixing)
             problem = (*data, plain)
             end = lbfgs(_loss(terms, exact_pairs), plain.variables(weights), problem, tol, 0)
             bound = _error_bound(weights, *data, terms=terms, exact_pairs=exact_pairs)
@@ -216,12 +216,12 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
     inside = weights[:, :rank].astype(stage.dtype)
     problem = (x_NR[:, :rank].astype(stage.dtype), weight_N.astype(stage.dtype), sigma, lam)
     loss, period = _loss(terms, exact_pairs), FIRST_PERIOD
-    flattest_turn = FIRST_FLATTEST_TURN
+    flattest_mixing = FIRST_FLATTEST_MIXING
     iterations, evaluations, stuck = 0, 0, False
     while True:
         period = min(period, stage.max_iterations - iterations)
-        turn = flattest_turn if stage.turning else None
-        coordinates = scaled_coordinates(inside, *problem, turn)
+        flattest = flattest_mixing if stage.mixing else None
+        coordinates = scaled_coordinates(inside, *problem, flattest)
         start = coordinates.variables(inside)
         descent = jax.device_get(lbfgs(loss, start, (*problem, coordinates), tol, period))
         inside = np.asarray(coordinates.weights(descent.weights))
@@ -233,7 +233,7 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
         if converged or (stuck and was_stuck) or iterations >= stage.max_iterations:
             break
         period = min(2 * period, LAST_PERIOD)
-        flattest_turn = max(flattest_turn / 2, LAST_FLATTEST_TURN)
+        flattest_mixing = max(flattest_mixing / 2, LAST_FLATTEST_MIXING)
     weights = np.zeros_like(weights)
     weights[:, :rank] = inside
     return weights, descent._replace(iterations=iterations, evaluations=evaluations)

@@ -129,27 +129,27 @@ def test_principal_directions_span_the_data_by_falling_power(shape):
 def test_default_stages_end_with_everything():
     for n in (5, 10_000):
         *_, last = default_stages(n, 100)
-        assert last == Stage(turning=n == 10_000)
+        assert last == Stage(mixing=n == 10_000)
 
 
 def nearly_linear():
     """Bright samples, which open nearly all gates of a net that starts near them."""
     random = np.random.default_rng(0)
-    x = 4 + random.standard_normal((600, 20)) @ np.diag(np.geomspace(4, 0.1, 20))
+    x = 4 + random.standard_normal((300, 20)) @ np.diag(np.geomspace(4, 0.1, 20))
     start = np.abs(random.standard_normal((20, 8))) / 4
     return x, start
 
 
-@pytest.mark.parametrize(("tied", "times_fewer"), [(True, 3), (False, 1)])
-def test_turns_take_fewer_steps_to_a_stationary_point(tied, times_fewer):
+@pytest.mark.parametrize("tied", [True, False])
+def test_mixing_takes_fewer_steps_to_a_stationary_point(tied):
     x, w = nearly_linear()
     found = [
-        solve_large(w, w, x, SIGMA, LAM, 1e-6, tied=tied, stages=(Stage(turning=turning),))
-        for turning in (True, False)
+        solve_large(w, w, x, SIGMA, LAM, 1e-5, tied=tied, stages=(Stage(mixing=mixing),))
+        for mixing in (True, False)
     ]
     assert all(solution.converged for solution in found)
-    assert all(exact_gradient(solution, x, tied=tied) <= 1e-5 for solution in found)
-    assert times_fewer * found[0].iterations < found[1].iterations
+    assert all(exact_gradient(solution, x, tied=tied) <= 3e-5 for solution in found)
+    assert 3 * found[0].iterations < found[1].iterations
 
 
 def test_solver_works_in_float64_without_global_x64(run_python):
