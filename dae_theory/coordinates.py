@@ -1,6 +1,6 @@
 """Variables in which the Hessian of the loss is closer to a multiple of the identity.
 
-Near a minimum of the loss of many samples, curvatures differ by 10⁵ for two reasons. The data have
+Near a minimum of the loss of many samples, curvatures differ widely for two reasons. The data have
 much more power in some directions than in others: that is scaled away. And units that are active
 on nearly all samples are nearly linear, so that mixing such units, W1 → W1 B and W2 → W2 B⁻ᵀ,
 hardly changes f: it does on samples where just one of two gates is closed. Mixing gets variables
