@@ -81,12 +81,12 @@ def run_case(recipe: Recipe, contender: str, data: Path, steps: int, seeds: int)
 
 
 def compare(results: dict[str, dict]) -> dict[str, float]:
-    """Ratios of wall times against the loop, where both cases were run."""
+    """Ratios of wall times against the loop, where both cases were run and have the same aim."""
     ratios = {}
     for case, result in results.items():
         recipe, contender = case.split("/")
         loop = results.get(f"{recipe}/torch")
-        if loop is None or contender in ("torch", "evaluation"):
+        if loop is None or contender in ("torch", "evaluation", "stationary"):
             continue
         if contender == "sweep":
             per_step = "milliseconds_per_net_step"

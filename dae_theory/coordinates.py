@@ -146,8 +146,9 @@ def _scales(w_XRP, x_NR, weight_N, sigma, lam):
         encoder_RP = power_R[:, None] * gain_P + lam
         curvature_XRP = jnp.stack([encoder_RP, decoder_RP])
         basis_XPP = jnp.stack([jnp.eye(len(gain_P), dtype=x_NR.dtype), vectors_PP])
+    # Above zero for zero weights, too, which have no curvature without weight decay.
+    largest = jnp.maximum(jnp.max(curvature_XRP), jnp.finfo(curvature_XRP.dtype).tiny ** 0.5)
     # At least one, so that the gradient in v is no smaller than that in W.
-    largest = jnp.max(curvature_XRP)
     scale_XRP = jnp.sqrt(largest / jnp.maximum(curvature_XRP, FLATTEST * largest))
     return scale_XRP, basis_XPP, largest
 

@@ -151,7 +151,7 @@ def solve_large(
       A LargeSolution; ``converged`` is False when the tolerance was not reached.
 
     Raises:
-      InputError: for wrong shapes, NaN, σ ≤ 0, λ < 0, or tied starts that differ.
+      InputError: for wrong shapes, NaN, σ ≤ 0, λ < 0, no stage, or tied starts that differ.
     """
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
@@ -161,6 +161,7 @@ def solve_large(
         raise InputError("tied: W1 and W2 must be equal; pass the same matrix twice")
     n_samples, width = len(x_ND), w1_DP.shape[1]
     stages = default_stages(n_samples, width) if stages is None else stages
+    check_count(len(stages), "stages")
     if sample_weight is None:
         sample_weight = np.full(n_samples, 1 / n_samples)
     frame_DR = principal_directions(x_ND)

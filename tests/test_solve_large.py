@@ -164,6 +164,15 @@ print(jax.config.jax_enable_x64, s.converged, s.w1.dtype)
     assert run_python(code).split() == ["False", "True", "float64"]
 
 
+@pytest.mark.parametrize("tied", [True, False])
+def test_zero_weights_stay_where_they_are(tied):
+    x, w = clusters(), np.zeros((D, P))
+    for lam in (0.0, LAM):
+        found = solve_large(w, w, x, SIGMA, lam, tied=tied, stages=(Stage(mixing=True),))
+        assert np.all(found.w1 == 0)
+        np.testing.assert_allclose(found.loss, np.mean(np.sum(x**2, axis=1)), rtol=1e-12)
+
+
 def test_unusable_input_is_refused():
     x, w = np.eye(3), np.ones((3, 2))
     for arguments, options, message in (
@@ -171,6 +180,7 @@ def test_unusable_input_is_refused():
         ((w, w, x * np.nan, SIGMA, LAM), {}, "contains NaN or infinite"),
         ((w, w, x, 0.0, LAM), {}, "sigma: the noise level must be finite and > 0"),
         ((w, w, x, SIGMA, LAM), {"terms": 0}, "terms: must be at least 1"),
+        ((w, w, x, SIGMA, LAM), {"stages": ()}, "stages: must be at least 1"),
         ((w, 2 * w, x, SIGMA, LAM), {"tied": True}, "tied: W1 and W2 must be equal"),
     ):
         with pytest.raises(InputError, match=message):
