@@ -26,7 +26,8 @@ from dae_theory.solve import lbfgs
 
 MOST_TERMS = 24
 MORE_TERMS = 6  # added when the truncation error is too large
-FIRST_PERIOD, LAST_PERIOD = 25, 200  # iterations until the coordinates are made anew; doubling
+FIRST_PERIOD = 25  # iterations until the coordinates are made anew, then twice as many, and so on
+LAST_MIXING_PERIOD = 200  # at most so many with mixing; without, L-BFGS needs its memory more
 FIRST_FLATTEST_MIXING, LAST_FLATTEST_MIXING = 1e-4, 1e-6  # see `scaled_coordinates`; halving
 
 
@@ -233,7 +234,7 @@ def _run(stage: Stage, weights, data, tol, terms, exact_pairs):
         converged = descent.grad_norm <= tol
         if converged or (stuck and was_stuck) or iterations >= stage.max_iterations:
             break
-        period = min(2 * period, LAST_PERIOD)
+        period = min(2 * period, LAST_MIXING_PERIOD) if stage.mixing else 2 * period
         flattest_mixing = max(flattest_mixing / 2, LAST_FLATTEST_MIXING)
     weights = np.zeros_like(weights)
     weights[:, :rank] = inside
