@@ -16,12 +16,13 @@ from jaxtyping import Float
 
 from benchmarks import machine
 from benchmarks.recipes import Recipe
-from dae_theory.compare import compare_weights
-from dae_theory.loss import mehler_loss
-from dae_theory.solve import solve_local_minimum
-from dae_theory.solve_large import Stage, solve_large
-from dae_theory.theory import predict_memorization
-from dae_theory.train import TrainConfig, train_many
+from dae_theory.relu.mehler import mehler_loss
+from dae_theory.relu.optimize import TrainConfig
+from dae_theory.relu.train import train_many
+from dae_theory.solve.large import Stage, solve_large
+from dae_theory.solve.local import solve_local_minimum
+from dae_theory.theory.closed_forms import predict_memorization
+from dae_theory.weights.compare import compare_weights
 
 THREADS = 2
 CONTENDERS = ("torch", "sgd", "sweep", "evaluation", "solver", "stationary")

@@ -17,10 +17,10 @@ from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
 from benchmarks import machine
+from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
-from dae_theory.data import fashion_mnist
-from dae_theory.errors import InputError, check_count
-from dae_theory.nearest import Nearest, nearest_two
+from dae_theory.data.images import fashion_mnist
+from dae_theory.memorization.nearest import Nearest, nearest_two
 
 TRAIN, FEATURES = 60_000, 784
 PEER_BLOCK = 4096

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.data import fashion_mnist
-from dae_theory.errors import InputError, check_count
-from dae_theory.separability import separable_subset
+from dae_theory.checks import InputError, check_count
+from dae_theory.data.images import fashion_mnist
+from dae_theory.data.subsets import separable_subset
 
 POOL = 200  # images among which the separable ones are searched
 IMAGE_SIZE, PADDING = 32, 2  # of the padded image; Fashion-MNIST is 28×28

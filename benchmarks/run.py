@@ -29,8 +29,8 @@ from absl import flags
 from benchmarks import machine
 from benchmarks.cases import CONTENDERS
 from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
+from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
-from dae_theory.errors import InputError, check_count
 
 RECIPES = {recipe.name: recipe for recipe in (MEMORIZATION, GENERALIZATION)}
 CASES = tuple(

@@ -31,10 +31,11 @@ import numpy as np
 from absl import flags
 
 from benchmarks import machine
+from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
-from dae_theory.errors import InputError, check_count
-from dae_theory.sweep import configure_jax, run_sweep
-from dae_theory.sweep_plan import BYTES, OPTIMIZER_COPIES, SweepConfig
+from dae_theory.sweep.__main__ import configure_jax
+from dae_theory.sweep.plan import BYTES, OPTIMIZER_COPIES, SweepConfig
+from dae_theory.sweep.run import run_sweep
 
 MANY = 10_000  # cells
 FLAGS = flags.FlagValues()

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
 
 
 def parse_options(options: flags.FlagValues, argv: Sequence[str], description: str) -> bool:

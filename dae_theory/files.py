@@ -6,7 +6,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from dae_theory.errors import InputError
+import numpy as np
+
+from dae_theory.checks import InputError
 
 
 @contextlib.contextmanager
@@ -44,3 +46,14 @@ def write_whole(path: Path, content: bytes, process: int = 0) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def read_npz(path: Path) -> dict[str, np.ndarray]:
+    """All arrays of an .npz file; InputError when it is missing, truncated or holds objects."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {key: archive[key] for key in archive.files}
+    except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
+        raise InputError(f"{path}: truncated or not an .npz file ({error})") from error

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dae_theory.census import KINDS
+from dae_theory.minima.census import KINDS
 from figures.results import RunResults
 from figures.style import (
     DUPLICATES,

@@ -10,7 +10,7 @@ new images. Shades are 95% intervals over seeds.
 import numpy as np
 from matplotlib.figure import Figure
 
-from dae_theory.memorization import COPY_RATIO
+from dae_theory.memorization.copies import COPY_RATIO
 from figures.results import RunResults
 from figures.style import (
     DUPLICATES,

@@ -11,7 +11,7 @@ first eight.
 import numpy as np
 from matplotlib.figure import Figure
 
-from dae_theory.extract import extract_samples, match_samples, psnr
+from dae_theory.weights.extract import extract_samples, match_samples, psnr
 from figures.grids import curve_grid, image_grid, name_curves, show_image
 from figures.results import RunResults
 from figures.style import MEMORIZING

@@ -16,8 +16,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dae_theory.compare import Comparison, compare_weights
-from dae_theory.theory import predict_blocks, predict_hybrid_gain, predict_memorization
+from dae_theory.theory.closed_forms import predict_blocks, predict_hybrid_gain, predict_memorization
+from dae_theory.weights.compare import Comparison, compare_weights
 from figures.results import RunResults
 from figures.style import (
     DUPLICATES,

@@ -18,8 +18,8 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
-from dae_theory.errors import InputError
-from dae_theory.sweep_plan import SweepConfig
+from dae_theory.checks import InputError
+from dae_theory.sweep.plan import SweepConfig
 from figures.style import (
     GENERALIZING,
     MEMORIZING,

@@ -14,8 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from dae_theory.compare import collinear_groups
-from dae_theory.representation import merge_groups, spikiness
+from dae_theory.relu.units import collinear_groups, merge_groups, spikiness
 from figures.results import RunResults
 from figures.style import GENERALIZING, MEMORIZING, TWO_COLUMNS, new_figure, panel_title
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dae_theory.compare import assign_blocks
+from dae_theory.weights.compare import assign_blocks
 from figures.grids import curve_grid, image_grid, name_curves, show_image
 from figures.results import RunResults
 from figures.style import MEMORIZING

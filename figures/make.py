@@ -16,8 +16,8 @@ import matplotlib as mpl
 from absl import flags
 
 import figures
+from dae_theory.checks import InputError
 from dae_theory.commands import parse_options
-from dae_theory.errors import InputError
 from figures.results import RunResults, load
 from figures.style import RC, save
 from figures.sweeps import ScalingResults, SweepResults

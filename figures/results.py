@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from dae_theory.data import read_npz
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
+from dae_theory.files import read_npz
 from proofs_checks.report import SCHEMA
 
 

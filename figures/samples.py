@@ -19,12 +19,12 @@ from absl import flags
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
 from dae_theory.deep.evaluation import prompts
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.sampling import Copies, Sampler, find_copies, sample_images
-from dae_theory.errors import InputError, check_count
 from dae_theory.files import write_whole
 from figures.grids import image_grid, show_image
 from figures.style import DPI, MEMORIZING, RC

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from dae_theory.errors import InputError
-from dae_theory.sweep_plan import SweepConfig
-from dae_theory.sweep_store import COLUMNS, read_config
+from dae_theory.checks import InputError
+from dae_theory.sweep.plan import SweepConfig
+from dae_theory.sweep.store import COLUMNS, read_config
 
 
 @dataclass(frozen=True)

@@ -8,14 +8,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dae_theory.compare import Comparison, assign_blocks, compare_weights
-from dae_theory.separability import separability, spherical_kmeans
-from dae_theory.theory import (
-    Prediction,
-    block_eigenvalues,
-    predict_blocks,
-)
-from dae_theory.train import TrainConfig
+from dae_theory.data.subsets import spherical_kmeans
+from dae_theory.relu.optimize import TrainConfig
+from dae_theory.theory.closed_forms import Prediction, block_eigenvalues, predict_blocks
+from dae_theory.theory.separability import separability
+from dae_theory.weights.compare import Comparison, assign_blocks, compare_weights
 from proofs_checks.claims import (
     Assumption,
     Evidence,

@@ -11,15 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from dae_theory.data import (
-    Dataset,
-    centred,
-    equiangular_directions,
-    faces,
-    separable_mixture,
-    simplex,
-)
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset, centred
+from dae_theory.data.images import faces
+from dae_theory.data.mixtures import equiangular_directions, separable_mixture, simplex
 from proofs_checks import certify_census, certify_dead_units, certify_reach
 from proofs_checks.blocks import (
     Blocks,

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.census import KINDS, Minimum
+from dae_theory.minima.census import KINDS, Minimum
 from proofs_checks.certify_census_evidence import (
     COSINES,
     OPTIMIZERS,

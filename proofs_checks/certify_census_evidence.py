@@ -18,18 +18,18 @@ import numpy as np
 import scipy.stats
 from jaxtyping import Array, Float
 
-from dae_theory.census import (
+from dae_theory.data.mixtures import equiangular_directions, random_rotation
+from dae_theory.minima.census import (
     Census,
     Minimum,
     Share,
     classify_minimum,
     count_minima,
-    settle_minimum,
+    find_minimum,
     wilson_share,
 )
-from dae_theory.data import equiangular_directions, random_rotation
-from dae_theory.theory import Prediction, predict_memorization
-from dae_theory.train import TrainConfig, make_optimizer, train_steps
+from dae_theory.relu.optimize import TrainConfig, make_optimizer, train_steps
+from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from proofs_checks.claims import Assumption
 from proofs_checks.probes import EXACT_MARGIN, exact_loss_value
 
@@ -126,7 +126,7 @@ def descended(starts: Sequence[Start], optimizer: str) -> Float[np.ndarray, "B 2
 def ending(start: Start, weights_2DP: Float[np.ndarray, "2 D P"]) -> Ending:
     """The local minimum next to where the descent of a start stopped."""
     x_ND, width = equiangular(start.cosine), start.ratio * N
-    end = settle_minimum(*weights_2DP[:, :, :width].astype(float), x_ND, SIGMA, LAM)
+    end = find_minimum(*weights_2DP[:, :, :width].astype(float), x_ND, SIGMA, LAM)
     minimum = classify_minimum(end.w1, end.w2, x_ND, SIGMA, LAM, end.loss)
     return Ending(start, minimum, end.is_minimum)
 

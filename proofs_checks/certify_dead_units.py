@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.data import equiangular_directions, simplex
-from dae_theory.theory import predict_memorization
+from dae_theory.data.mixtures import equiangular_directions, simplex
+from dae_theory.theory.closed_forms import predict_memorization
 from proofs_checks.claims import Claim, Mutant, Verdict
 from proofs_checks.dead_units_evidence import (
     DIMENSION,

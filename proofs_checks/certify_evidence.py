@@ -9,21 +9,16 @@ import scipy.stats
 from jaxtyping import Float
 from scipy.stats import linregress
 
-from dae_theory.compare import compare_weights
-from dae_theory.curvature import (
-    SecondOrder,
-    Spectrum,
-    hessian_spectrum,
-    newton_modulo_symmetry,
-    predict_curvature,
-    second_order,
-)
-from dae_theory.dead_units import DeadUnitCertificate, dead_unit_certificate
-from dae_theory.existence import Existence, newton_kantorovich
-from dae_theory.solve import Solution, solve_local_minimum
-from dae_theory.symmetry import distance_modulo_symmetry, flat_directions
-from dae_theory.theory import Prediction, predict_blocks, predict_memorization
-from dae_theory.train import live_units
+from dae_theory.minima.dead_units import DeadUnitCertificate, dead_unit_certificate
+from dae_theory.minima.existence import Existence, newton_kantorovich
+from dae_theory.minima.second_order import SecondOrder, hessian_spectrum, second_order
+from dae_theory.relu.units import live_units
+from dae_theory.solve.local import solve_local_minimum
+from dae_theory.solve.newton import Solution, newton_modulo_symmetry
+from dae_theory.theory.closed_forms import Prediction, predict_blocks, predict_memorization
+from dae_theory.theory.spectrum import Spectrum, predict_curvature
+from dae_theory.theory.symmetry import distance_modulo_symmetry, flat_directions
+from dae_theory.weights.compare import compare_weights
 from proofs_checks.blocks import Blocks, assumptions, at_margin, predict_on
 from proofs_checks.claims import Assumption, flip_weight, log_log_slope
 from proofs_checks.probes import EXACT_MARGIN, exact_loss_value, relative_gradient

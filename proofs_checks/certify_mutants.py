@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.curvature import Spectrum, predict_curvature
-from dae_theory.theory import Prediction, predict_blocks
+from dae_theory.theory.closed_forms import Prediction, predict_blocks
+from dae_theory.theory.spectrum import Spectrum, predict_curvature
 from proofs_checks.claims import Mutant
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from dae_theory.theory import Prediction, predict_blocks
+from dae_theory.theory.closed_forms import Prediction, predict_blocks
 from proofs_checks.blocks import Blocks
 from proofs_checks.certify_mutants import double_sigma, half_lambda, one_unit_more
 from proofs_checks.certify_reach_evidence import (

@@ -14,10 +14,13 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.special import ndtr
 
-from dae_theory.curvature import expansion
-from dae_theory.data import centred, equiangular_directions, faces, separable_mixture
-from dae_theory.separability import gate_margin, separable_subset
-from dae_theory.theory import Prediction
+from dae_theory.data.dataset import centred
+from dae_theory.data.images import faces
+from dae_theory.data.mixtures import equiangular_directions, separable_mixture
+from dae_theory.data.subsets import separable_subset
+from dae_theory.solve.derivatives import expansion
+from dae_theory.theory.closed_forms import Prediction
+from dae_theory.theory.separability import gate_margin
 from proofs_checks.blocks import Blocks, at_margin, default_decay, predict_on
 
 N, BETA, SIGMA, DECAY = 5, -0.2, 0.05, 0.1  # stored samples
@@ -83,9 +86,10 @@ def descend(
     lengths_N = np.linalg.norm(x_ND, axis=1)
     radius = longest = LONGEST * sigma * np.min(norms_P[norms_P > 0]) / np.max(lengths_N)
     scale = float(np.mean(lengths_N**2))
+    problem = (x_ND, np.full(len(x_ND), 1 / len(x_ND)), sigma, lam)
 
     def expand(at):
-        loss, gradient, hessian = map(np.asarray, expansion(at, x_ND, sigma, lam))
+        loss, gradient, hessian = map(np.asarray, expansion(at, *problem))
         return float(loss), gradient.ravel()[free], hessian[np.ix_(free, free)]
 
     with jax.enable_x64(True):

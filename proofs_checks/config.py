@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from dae_theory.errors import InputError, check_count, check_noise_and_decay
+from dae_theory.checks import InputError, check_count, check_noise_and_decay
 
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")

@@ -20,17 +20,19 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.compare import COLLINEAR_COSINE
-from dae_theory.data import centred, equiangular_directions, faces
-from dae_theory.dead_units import DeadUnitCertificate, dead_unit_certificate, unit_pull
-from dae_theory.loss import exact_loss
-from dae_theory.separability import separability
-from dae_theory.theory import (
+from dae_theory.data.dataset import centred
+from dae_theory.data.images import faces
+from dae_theory.data.mixtures import equiangular_directions
+from dae_theory.minima.dead_units import DeadUnitCertificate, dead_unit_certificate, first_variation
+from dae_theory.relu.loss import exact_loss
+from dae_theory.relu.units import COLLINEAR_COSINE
+from dae_theory.theory.closed_forms import (
     Prediction,
     block_eigenvalues,
     predict_blocks,
     predict_memorization,
 )
+from dae_theory.theory.separability import separability
 from proofs_checks.claims import Assumption, Evidence, measure_or_vacuous
 from proofs_checks.memorize import DEFAULT_N, DEFAULT_SIGMA, choose_samples, default_decay
 from proofs_checks.probes import EXACT_MARGIN
@@ -75,7 +77,7 @@ class Problem:
     def pulls(self, u_DM: Float[np.ndarray, "D M"]) -> Float[np.ndarray, "D M"]:
         """g(u) at the given directions."""
         with jax.enable_x64(True):
-            return np.asarray(unit_pull(u_DM, self.w1, self.w2, self.x, self.sigma))
+            return np.asarray(first_variation(u_DM, self.w1, self.w2, self.x, self.sigma))
 
 
 def limit_pull(

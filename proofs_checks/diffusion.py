@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from dae_theory.data import Dataset
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset
 from proofs_checks import diffusion_deep, diffusion_denoisers, diffusion_jacobian, diffusion_relu
 from proofs_checks.claims import Claim, Mutant
 from proofs_checks.config import RunConfig

@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dae_theory.checks import InputError
 from dae_theory.deep.checkpoints import SHIPPED, load_checkpoint
 from dae_theory.deep.evaluation import held_out_losses, prompts
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.sampling import BATCH, find_copies, sample_images
-from dae_theory.errors import InputError
-from dae_theory.nearest import duplicate_groups
+from dae_theory.memorization.nearest import duplicate_groups
 from proofs_checks.claims import Assumption, Claim, Evidence, Mutant, measure_or_vacuous
 from proofs_checks.config import RunConfig
 

@@ -12,7 +12,7 @@ from jaxtyping import Float
 
 from dae_theory.deep.checkpoints import load_checkpoint
 from dae_theory.deep.images import shrunk_fashion_mnist
-from dae_theory.denoisers import (
+from dae_theory.diffusion.denoisers import (
     Denoiser,
     denoising_errors,
     empirical_denoiser,

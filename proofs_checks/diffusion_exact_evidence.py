@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.denoisers import Denoiser, empirical_denoiser, gaussian_denoiser
-from dae_theory.diffusion import geometric_schedule, sample_ode, start_noise
-from dae_theory.memorization import COPY_RATIO, gap_ratio
-from dae_theory.nearest import nearest_two
+from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser, gaussian_denoiser
+from dae_theory.diffusion.samplers import sample_ode, start_noise
+from dae_theory.diffusion.schedules import geometric_schedule
+from dae_theory.memorization.copies import COPY_RATIO, gap_ratio
+from dae_theory.memorization.nearest import nearest_two
 from proofs_checks.claims import log_log_slope
 
 Sampler = Callable[[Denoiser, np.ndarray, np.ndarray], np.ndarray]

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from dae_theory.deep.checkpoints import SHIPPED, load_checkpoint
-from dae_theory.jacobian import local_operator, stored_operator
+from dae_theory.diffusion.jacobian import local_operator, stored_operator
 from proofs_checks.claims import Assumption, Claim, Evidence, Mutant, Verdict, measure_or_vacuous
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion_deep import missing_images

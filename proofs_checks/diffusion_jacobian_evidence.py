@@ -9,12 +9,12 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dae_theory.checks import InputError, check_count
+from dae_theory.deep.activations import LayerStatistics, layer_statistics, separate_groups
 from dae_theory.deep.captions import ordinary_captions, tokenize
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.images import shrunk_fashion_mnist, training_set
-from dae_theory.deep.layer_statistics import LayerStatistics, layer_statistics, separate_groups
-from dae_theory.errors import InputError, check_count
-from dae_theory.jacobian import (
+from dae_theory.diffusion.jacobian import (
     Jacobians,
     Operator,
     align_jacobians,

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.data import Dataset, centred, faces, separable_mixture
-from dae_theory.denoisers import empirical_denoiser
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset, centred
+from dae_theory.data.images import faces
+from dae_theory.data.mixtures import separable_mixture
+from dae_theory.diffusion.denoisers import empirical_denoiser
 from proofs_checks.claims import Claim, Mutant, Verdict
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion_exact_evidence import (

@@ -9,12 +9,12 @@ import numpy as np
 from jaxtyping import Array, Float
 from scipy.stats import kstest
 
-from dae_theory.data import Mixture
-from dae_theory.denoisers import Denoiser, DenoisingErrors
-from dae_theory.memorization import COPY_RATIO, copy_threshold, gap_ratio
-from dae_theory.nearest import directions, nearest_cosine, nearest_two
-from dae_theory.separability import separability
-from dae_theory.theory import predict_memorization
+from dae_theory.data.mixtures import Mixture
+from dae_theory.diffusion.denoisers import Denoiser, DenoisingErrors
+from dae_theory.memorization.copies import COPY_RATIO, copy_threshold, gap_ratio
+from dae_theory.memorization.nearest import directions, nearest_cosine, nearest_two
+from dae_theory.theory.closed_forms import predict_memorization
+from dae_theory.theory.separability import separability
 from proofs_checks.claims import Assumption, Evidence, log_log_slope, measure_or_vacuous
 from proofs_checks.diffusion_exact_evidence import ExactSampling, noise, sample_each
 from proofs_checks.diffusion_relu_nets import Family, Problem

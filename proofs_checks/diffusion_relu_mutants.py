@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from dae_theory.denoisers import empirical_denoiser, gaussian_denoiser, mixture_denoiser
+from dae_theory.diffusion.denoisers import empirical_denoiser, gaussian_denoiser, mixture_denoiser
 from proofs_checks.claims import Mutant
 from proofs_checks.diffusion_relu_evidence import GENERALIZING, ReluSampling
 from proofs_checks.diffusion_relu_nets import Family, same_for_all, sampled

@@ -17,8 +17,8 @@ import numpy as np
 from jax.sharding import Mesh
 from jaxtyping import Array, Float
 
-from dae_theory.data import Mixture
-from dae_theory.denoisers import (
+from dae_theory.data.mixtures import Mixture
+from dae_theory.diffusion.denoisers import (
     Denoiser,
     DenoisingErrors,
     denoising_errors,
@@ -27,11 +27,17 @@ from dae_theory.denoisers import (
     local_pca_denoiser,
     mixture_denoiser,
 )
-from dae_theory.diffusion import geometric_schedule, sample_ode, start_noise
-from dae_theory.model import denoise
-from dae_theory.multi_sigma import MultiSigmaConfig, multi_sigma_denoiser, train_multi_sigma
-from dae_theory.theory import predict_memorization
-from dae_theory.train import Level, NetSpec, TrainConfig, advance_nets, init_nets, pad_samples
+from dae_theory.diffusion.multi_sigma import (
+    MultiSigmaConfig,
+    multi_sigma_denoiser,
+    train_multi_sigma,
+)
+from dae_theory.diffusion.samplers import sample_ode, start_noise
+from dae_theory.diffusion.schedules import geometric_schedule
+from dae_theory.relu.batch import NetSpec, advance_nets, init_nets, pad_samples
+from dae_theory.relu.model import denoise
+from dae_theory.relu.optimize import Level, TrainConfig
+from dae_theory.theory.closed_forms import predict_memorization
 
 HIGHEST, LOWEST, LEVELS = 2.0, 0.02, 8  # of the noise, relative to R
 DECAY = 1e-3  # λ relative to R²

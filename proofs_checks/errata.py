@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.data import Dataset
-from dae_theory.errors import InputError
-from dae_theory.theory import predict_generalization
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset
+from dae_theory.theory.closed_forms import predict_generalization
 from proofs_checks.claims import Claim, Evidence, Mutant, Verdict, measure_or_vacuous
 from proofs_checks.config import RunConfig
 from proofs_checks.errata_evidence import (

@@ -15,17 +15,17 @@ from scipy.integrate import quad, trapezoid
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal, norm
 
-from dae_theory.data import Mixture, random_rotation, separable_mixture, simplex
-from dae_theory.denoisers import mixture_denoiser
-from dae_theory.loss import exact_loss
-from dae_theory.model import denoise
-from dae_theory.separability import gate_margin, separability
-from dae_theory.theory import (
+from dae_theory.data.mixtures import Mixture, random_rotation, separable_mixture, simplex
+from dae_theory.diffusion.denoisers import mixture_denoiser
+from dae_theory.relu.loss import exact_loss
+from dae_theory.relu.model import denoise
+from dae_theory.theory.closed_forms import (
     Prediction,
     linear_test_loss,
     predict_generalization,
     predict_memorization,
 )
+from dae_theory.theory.separability import gate_margin, separability
 from proofs_checks.claims import Assumption, log_log_slope
 from proofs_checks.generalize_evidence import limit_test_loss, printed_test_loss
 from proofs_checks.probes import EXACT_MARGIN, relative_rms

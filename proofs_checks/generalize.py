@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.data import Dataset, separable_mixture
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset
+from dae_theory.data.mixtures import separable_mixture
 from proofs_checks.blocks import (
     N_CLUSTERS,
     TIGHT_ALPHA,

@@ -7,16 +7,16 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.compare import Comparison
-from dae_theory.data import Mixture
-from dae_theory.denoisers import empirical_denoiser, mixture_denoiser
-from dae_theory.model import denoise
-from dae_theory.theory import (
+from dae_theory.data.mixtures import Mixture
+from dae_theory.diffusion.denoisers import empirical_denoiser, mixture_denoiser
+from dae_theory.relu.model import denoise
+from dae_theory.theory.closed_forms import (
     Prediction,
     linear_test_loss,
     predict_blocks,
     predict_generalization,
 )
+from dae_theory.weights.compare import Comparison
 from proofs_checks.blocks import (
     BlockExperiment,
     at_margin,

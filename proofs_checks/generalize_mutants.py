@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.compare import assign_blocks
-from dae_theory.theory import (
+from dae_theory.theory.closed_forms import (
     Prediction,
     linear_test_loss,
     predict_blocks,
     predict_generalization,
 )
+from dae_theory.weights.compare import assign_blocks
 from proofs_checks.blocks import BlockExperiment
 from proofs_checks.claims import Mutant
 from proofs_checks.generalize_evidence import Generalization

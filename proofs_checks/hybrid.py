@@ -7,12 +7,14 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dae_theory.compare import assign_blocks
-from dae_theory.data import Dataset, separable_mixture
-from dae_theory.errors import InputError
-from dae_theory.model import encode
-from dae_theory.representation import area_under_roc, spikiness
-from dae_theory.theory import predict_hybrid_gain
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset
+from dae_theory.data.mixtures import separable_mixture
+from dae_theory.relu.model import encode
+from dae_theory.relu.units import spikiness
+from dae_theory.statistics import area_under_roc
+from dae_theory.theory.closed_forms import predict_hybrid_gain
+from dae_theory.weights.compare import assign_blocks
 from proofs_checks.blocks import (
     TIGHT_ALPHA,
     TIGHT_SIGMA,

@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.data import Dataset
-from dae_theory.errors import InputError
-from dae_theory.separability import separable_subset
-from dae_theory.train import TrainConfig
+from dae_theory.checks import InputError
+from dae_theory.data.dataset import Dataset
+from dae_theory.data.subsets import separable_subset
+from dae_theory.relu.optimize import TrainConfig
 from proofs_checks.claims import (
     Claim,
     Mutant,

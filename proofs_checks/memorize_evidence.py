@@ -8,15 +8,12 @@ import numpy as np
 from jaxtyping import Float
 from scipy.stats import norm
 
-from dae_theory.compare import Comparison, compare_weights
-from dae_theory.denoisers import empirical_denoiser
-from dae_theory.model import denoise, encode
-from dae_theory.representation import spikiness
-from dae_theory.separability import separability
-from dae_theory.theory import (
-    Prediction,
-    predict_memorization,
-)
+from dae_theory.diffusion.denoisers import empirical_denoiser
+from dae_theory.relu.model import denoise, encode
+from dae_theory.relu.units import spikiness
+from dae_theory.theory.closed_forms import Prediction, predict_memorization
+from dae_theory.theory.separability import separability
+from dae_theory.weights.compare import Comparison, compare_weights
 from proofs_checks.claims import (
     Assumption,
     Evidence,

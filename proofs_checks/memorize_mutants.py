@@ -5,12 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.compare import assign_blocks
-from dae_theory.theory import (
-    Prediction,
-    predict_memorization,
-)
-from dae_theory.train import live_units
+from dae_theory.relu.units import live_units
+from dae_theory.theory.closed_forms import Prediction, predict_memorization
+from dae_theory.weights.compare import assign_blocks
 from proofs_checks.claims import Mutant
 from proofs_checks.memorize_evidence import Memorization
 from proofs_checks.nets import (

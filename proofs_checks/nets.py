@@ -8,11 +8,12 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from dae_theory.data import read_npz
-from dae_theory.errors import InputError, check_noise_and_decay, check_samples, check_weights
-from dae_theory.model import init_weights
-from dae_theory.solve import solve_local_minimum
-from dae_theory.train import TrainConfig, train_many
+from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.files import read_npz
+from dae_theory.relu.model import init_weights
+from dae_theory.relu.optimize import TrainConfig
+from dae_theory.relu.train import train_many
+from dae_theory.solve.local import solve_local_minimum
 from proofs_checks.config import RunConfig
 
 Progress = Callable[[str, int, int], None]  # what is going on, steps done, steps in total

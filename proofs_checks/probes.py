@@ -4,11 +4,10 @@ import jax
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.compare import collinear_groups
-from dae_theory.loss import exact_loss
-from dae_theory.model import encode
-from dae_theory.representation import merge_groups, spikiness
-from dae_theory.solve import gradient_norm
+from dae_theory.relu.loss import exact_loss
+from dae_theory.relu.model import encode
+from dae_theory.relu.units import collinear_groups, merge_groups, spikiness
+from dae_theory.solve.derivatives import gradient_norm
 from proofs_checks.claims import fit_flip_exponent
 from proofs_checks.nets import Nets
 

@@ -13,8 +13,8 @@ import numpy as np
 import scipy.optimize
 from jaxtyping import Float
 
-from dae_theory.loss import exact_loss
-from dae_theory.separability import gate_margin
+from dae_theory.relu.loss import exact_loss
+from dae_theory.theory.separability import gate_margin
 from proofs_checks.blocks import Blocks, at_margin, predict_on
 
 ROTATION_SCALE = 0.2  # of random angles

@@ -17,18 +17,12 @@ from absl import flags
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from dae_theory.checks import InputError
 from dae_theory.commands import parse_options
-from dae_theory.data import (
-    Dataset,
-    centred,
-    faces,
-    fashion_mnist,
-    load_path,
-    patches,
-    separable_mixture,
-    simplex,
-)
-from dae_theory.errors import InputError
+from dae_theory.data.dataset import Dataset, centred
+from dae_theory.data.files import load_path
+from dae_theory.data.images import faces, fashion_mnist, patches
+from dae_theory.data.mixtures import separable_mixture, simplex
 from proofs_checks import certify, diffusion, errata, generalize, hybrid, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import REGIMES, TRAINERS, RunConfig

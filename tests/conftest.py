@@ -11,7 +11,7 @@ os.environ["XLA_FLAGS"] = TWO_DEVICES
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from dae_theory.data import (  # noqa: E402
+from dae_theory.data.images import (  # noqa: E402
     FASHION_MNIST_FILES,
     FASHION_MNIST_FOLDER,
     cache_folder,

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from dae_theory.errors import InputError
+from dae_theory.checks import InputError
 
 GARMENTS = (
     "t-shirt",

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int
 
+from dae_theory.checks import InputError
 from dae_theory.deep.images import TrainingSet, training_set
 from dae_theory.deep.network import deep_denoiser
 from dae_theory.deep.training import (
@@ -31,8 +32,7 @@ from dae_theory.deep.training import (
     read_metrics,
     restore_last,
 )
-from dae_theory.denoisers import Denoiser
-from dae_theory.errors import InputError
+from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.files import write_whole
 
 SCHEMA = 1

@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from dae_theory.checks import InputError, check_count
 from dae_theory.deep.captions import tokenize
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.images import TrainingSet, held_out_set
 from dae_theory.deep.network import NetworkConfig, make_network
 from dae_theory.deep.sampling import Copies, Sampler, find_copies, sample_images
 from dae_theory.deep.training import weighted_errors
-from dae_theory.errors import InputError, check_count
-from dae_theory.intervals import Interval, mean_interval, ratio_interval
-from dae_theory.memorization import fraction_memorized
+from dae_theory.memorization.copies import fraction_memorized
+from dae_theory.statistics import Interval, mean_interval, ratio_interval
 
 TEST_BATCH = 500
 

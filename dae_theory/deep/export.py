@@ -10,10 +10,10 @@ from pathlib import Path
 
 from absl import flags
 
+from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
 from dae_theory.deep.checkpoints import export_training, load_checkpoint, write_checkpoint
 from dae_theory.deep.evaluation import evaluate_checkpoint
-from dae_theory.errors import InputError, check_count
 
 FLAGS = flags.FlagValues()
 

@@ -5,9 +5,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from dae_theory.data import faces, fashion_mnist
+from dae_theory.checks import InputError, check_count
+from dae_theory.data.images import faces, fashion_mnist
 from dae_theory.deep.captions import ordinary_captions, planted_captions
-from dae_theory.errors import InputError, check_count
 
 SOURCES = ("fashion_mnist", "faces")
 FULL_SIZE, FACE_SIZE = 28, 25  # pixels a side

@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from dae_theory.checks import InputError, check_count
 from dae_theory.deep.dit import DiT
 from dae_theory.deep.unet import UNet
-from dae_theory.denoisers import Denoiser
-from dae_theory.diffusion import edm_coefficients
-from dae_theory.errors import InputError, check_count
+from dae_theory.diffusion.denoisers import Denoiser
+from dae_theory.diffusion.schedules import edm_coefficients
 
 ARCHITECTURES = ("dit", "unet")
 SIGMA_DATA = 0.5  # EDM's scale of the data; images are in [−1, 1]

@@ -10,14 +10,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from dae_theory.checks import InputError, check_count
 from dae_theory.deep.captions import tokenize
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.network import NetworkConfig, deep_denoiser
-from dae_theory.diffusion import edm_schedule, guided, sample_ode, start_noise
-from dae_theory.errors import InputError, check_count
-from dae_theory.memorization import COPY_RATIO, gap_ratio
-from dae_theory.nearest import duplicate_groups, nearest_two
+from dae_theory.diffusion.samplers import guided, sample_ode, start_noise
+from dae_theory.diffusion.schedules import edm_schedule
+from dae_theory.memorization.copies import COPY_RATIO, gap_ratio
+from dae_theory.memorization.nearest import duplicate_groups, nearest_two
 
 BATCH = 50  # samples made at once
 

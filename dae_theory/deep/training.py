@@ -26,12 +26,12 @@ from absl import flags
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 from rich.progress import Progress
 
+from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
 from dae_theory.deep.images import SOURCES, TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
-from dae_theory.diffusion import edm_coefficients, ema_update, log_normal_sigmas
-from dae_theory.errors import InputError, check_count
+from dae_theory.diffusion.schedules import edm_coefficients, ema_update, log_normal_sigmas
 from dae_theory.files import held, write_whole
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022

@@ -1,0 +1,68 @@
+"""What a data set is: samples (N, D), float64, with what is known about them.
+
+Synthetic data come with the mixture they were drawn from, so that ground truth is never estimated.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from dae_theory.checks import check_count
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Gaussian mixture Σ_k ρ_k N(μ_k, Σ_k).
+
+    ``means`` (K, D), ``covs`` (K, D, D), ``priors`` (K,) summing to 1.
+    """
+
+    means: Float[np.ndarray, "K D"]
+    covs: Float[np.ndarray, "K D D"]
+    priors: Float[np.ndarray, " K"]
+
+    def sample(self, seed: int, n: int) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
+        """``n`` samples and their cluster labels, with counts as near to n·priors as possible."""
+        check_count(n, "n")
+        rng = np.random.default_rng(seed)
+        labels_N = np.repeat(np.arange(len(self.priors)), proportional_counts(self.priors, n))
+        x_ND = np.empty((n, self.means.shape[1]))
+        for k, (mean, cov) in enumerate(zip(self.means, self.covs, strict=True)):
+            values, vectors = np.linalg.eigh(cov)
+            root = vectors * np.sqrt(np.clip(values, 0, None))
+            members = labels_N == k
+            x_ND[members] = mean + rng.standard_normal((members.sum(), len(mean))) @ root.T
+        return x_ND, labels_N
+
+
+def proportional_counts(priors: Float[np.ndarray, " K"], n: int) -> Int[np.ndarray, " K"]:
+    """Integer counts that sum to ``n``, nearest to n·priors (largest remainders)."""
+    exact = np.asarray(priors) / np.sum(priors) * n
+    counts = np.floor(exact).astype(int)
+    largest = np.argsort(counts - exact, kind="stable")[: n - counts.sum()]
+    counts[largest] += 1
+    return counts
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Samples (N, D) with what is known about them.
+
+    ``image_shape`` is (height, width) or (height, width, channels) for images. ``offset`` (D,)
+    was subtracted when the data were centred (zeros otherwise). ``labels`` (N,) and ``mixture``
+    are there for synthetic data.
+    """
+
+    name: str
+    x: Float[np.ndarray, "N D"]
+    image_shape: tuple[int, ...] | None = None
+    offset: Float[np.ndarray, " D"] | None = None
+    labels: Int[np.ndarray, " N"] | None = None
+    mixture: Mixture | None = None
+
+
+def centred(dataset: Dataset) -> Dataset:
+    """The data set with its mean over samples subtracted and kept as ``offset``."""
+    mean_D = dataset.x.mean(axis=0)
+    return replace(dataset, x=dataset.x - mean_D, offset=mean_D)

@@ -1,0 +1,123 @@
+"""Parts of a data set: clusters by direction, and its most separable samples."""
+
+from typing import NamedTuple
+
+import networkx as nx
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from dae_theory.checks import InputError, check_count, check_samples
+
+SEARCH_BUDGET = 100_000  # maximal cliques visited before a search gives up
+
+
+def spherical_kmeans(
+    x_ND: Float[Array, "N D"], n_clusters: int, *, seed: int = 0, restarts: int = 8
+) -> Int[np.ndarray, " N"]:
+    """Cluster labels by direction (cosine), the best of several k-means++ starts.
+
+    Fewer labels occur when there are fewer distinct directions than ``n_clusters``.
+    """
+    from scipy.cluster.vq import kmeans2
+
+    x_ND = check_samples(x_ND)
+    check_count(n_clusters, "n_clusters")
+    if n_clusters > len(x_ND):
+        raise InputError(f"n_clusters: {n_clusters} clusters need as many samples, got {len(x_ND)}")
+    norms = np.linalg.norm(x_ND, axis=1, keepdims=True)
+    directions = x_ND / np.where(norms > 0, norms, 1.0)
+    distinct, labels = np.unique(directions.round(12), axis=0, return_inverse=True)
+    if len(distinct) <= n_clusters:
+        return labels.ravel()
+    best_labels, best_cost = np.zeros(len(x_ND), int), np.inf
+    for restart in range(restarts):
+        rng = np.random.default_rng([seed, restart])
+        centres, labels = kmeans2(directions, n_clusters, minit="++", missing="warn", rng=rng)
+        cost = np.sum((directions - centres[labels]) ** 2)
+        if cost < best_cost and len(np.unique(labels)) == n_clusters:
+            best_labels, best_cost = labels, cost
+    return best_labels
+
+
+class SeparableSubset(NamedTuple):
+    """Indices of the chosen samples; their margin, the smallest of −x_iᵀx_j/max(‖x_i‖,‖x_j‖)
+    over pairs and of ‖x_i‖, in data units (divide by σ for the gate margin z); and whether the
+    search proved that no subset has a wider one."""
+
+    indices: Int[np.ndarray, " n"]
+    margin: float
+    optimal: bool
+
+
+class _SearchExhaustedError(Exception):
+    """The clique search visited SEARCH_BUDGET cliques without an answer."""
+
+
+def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
+    """The ``n`` samples with pairwise negative inner products and the widest gate margin.
+
+    A clique search: samples are nodes, and a threshold on the pair margin is raised as far as
+    an n-clique exists. Raises InputError when there is none, or when the search exceeds its
+    budget before it finds one.
+    """
+    x_ND = check_samples(x_ND)
+    check_count(n, "n")
+    norms = np.linalg.norm(x_ND, axis=1)
+    if n > len(x_ND):
+        raise InputError(f"n: asked for {n} samples out of {len(x_ND)}")
+    if n == 1:
+        widest = int(np.argmax(norms))
+        return SeparableSubset(np.array([widest]), float(norms[widest]), True)
+    # Unit i sees sample j at x_iᵀx_j/‖x_i‖: the larger norm of the pair gives the smaller margin.
+    safe = np.where(norms > 0, norms, 1.0)
+    pair = -(x_ND @ x_ND.T) / np.maximum(safe[:, None], safe[None, :])
+    pair = np.minimum(pair, np.minimum(norms[:, None], norms[None, :]))
+    rows, columns = np.triu_indices(len(x_ND), 1)
+    margins = pair[rows, columns]
+    order = np.argsort(-margins, kind="stable")
+    order = order[margins[order] > 0]
+    edges = np.stack([rows[order], columns[order]], axis=1)
+
+    # The widest margin is the shortest prefix of the edges with an n-clique: double from the
+    # sparse side, where the search is cheap, then bisect.
+    low, high, found = 0, min(n * (n - 1) // 2, len(edges)), None
+    optimal = True
+    try:
+        while (found := _clique_of_size(edges[:high], n)) is None:
+            if high == len(edges):
+                raise InputError(
+                    f"n: no {n} of these {len(x_ND)} samples have pairwise negative inner "
+                    "products; centre the data or ask for fewer"
+                )
+            low, high = high, min(2 * high, len(edges))
+        while high - low > 1:
+            middle = (low + high) // 2
+            candidate = _clique_of_size(edges[:middle], n)
+            if candidate is None:
+                low = middle
+            else:
+                high, found = middle, candidate
+    except _SearchExhaustedError:
+        if found is None:
+            raise InputError(
+                f"n: the search for {n} separable samples gave up after {SEARCH_BUDGET} cliques; "
+                "pass fewer samples"
+            ) from None
+        optimal = False
+    indices = np.array(sorted(found))
+    inside = pair[np.ix_(indices, indices)][np.triu_indices(n, 1)]
+    return SeparableSubset(indices, float(inside.min()), optimal)
+
+
+def _clique_of_size(edges: Int[np.ndarray, "E 2"], n: int) -> list[int] | None:
+    """Some n nodes that are pairwise adjacent, or None; raises when the budget is used up."""
+    graph = nx.Graph()
+    graph.add_edges_from(edges.tolist())
+    # Members of an n-clique have degree n−1 inside it: peel off the rest first.
+    core = nx.k_core(graph, n - 1) if len(edges) else graph
+    for visited, clique in enumerate(nx.find_cliques(core)):
+        if len(clique) >= n:
+            return clique[:n]
+        if visited >= SEARCH_BUDGET:
+            raise _SearchExhaustedError
+    return None

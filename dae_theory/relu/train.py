@@ -1,0 +1,97 @@
+"""relu.train."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+from jaxtyping import Array, Float, Int, PRNGKeyArray
+
+from dae_theory.checks import InputError
+from dae_theory.relu.batch import NetSpec, advance_nets, init_nets, pad_samples
+from dae_theory.relu.optimize import TrainConfig, level_of, record_stride
+
+
+class Trace(NamedTuple):
+    """What was seen at the recorded times (T): ``steps`` done, training ``loss`` of the last
+    step before (one noise draw), number of ``live`` units."""
+
+    steps: Int[Array, " T"]
+    loss: Float[Array, " T"]
+    live: Int[Array, " T"]
+
+
+class TrainResult(NamedTuple):
+    """Trained weights ``w1``, ``w2`` (..., D, P) and the ``trace`` of training (..., T)."""
+
+    w1: Float[Array, "D P"]
+    w2: Float[Array, "D P"]
+    trace: Trace
+
+
+def train_many(
+    keys_S: PRNGKeyArray,
+    data_sets: Sequence[Float[np.ndarray, "N D"]],
+    config: TrainConfig,
+    progress: Callable[[int], None] | None = None,
+) -> TrainResult:
+    """Train every seed on every data set, in one compiled program, on all local devices.
+
+    Args:
+      keys_S: S random keys, one per seed (initialization, minibatches and noise).
+      data_sets: E arrays (N_e, D); sizes may differ.
+      config: the same for all.
+      progress: called with the number of steps done after every record.
+
+    Returns:
+      TrainResult with leading axes (E, S).
+
+    Raises:
+      InputError: for unusable data, or when training diverges to NaN.
+    """
+    x_END, weight_EN = pad_samples(data_sets)
+    n_nets = len(data_sets) * len(keys_S)
+    n_devices = min(jax.local_device_count(), n_nets)
+    # Every device trains equally many nets: the last few may be repeats, dropped afterwards.
+    net_B = np.arange(-(-n_nets // n_devices) * n_devices) % n_nets
+    mesh = Mesh(np.array(jax.local_devices()[:n_devices]), ("nets",))
+    spread, shared = NamedSharding(mesh, P("nets")), NamedSharding(mesh, P())
+    which_B = jnp.asarray(net_B // len(keys_S))
+    widths_B = jnp.full(len(net_B), config.width)
+    level_B = jax.tree.map(lambda value: jnp.full(len(net_B), value), level_of(config))
+    specs_B = NetSpec(keys_S[net_B % len(keys_S)], which_B, widths_B, level_B)
+    nets_B = jax.device_put(init_nets(specs_B, x_END.shape[-1], config), spread)
+    dtype = jnp.dtype(config.dtype)
+    x_END, weight_EN = (
+        jax.device_put(jnp.asarray(array, dtype), shared) for array in (x_END, weight_EN)
+    )
+
+    records, stride = record_stride(config)
+    losses, lives = [], []
+    for record in range(records):
+        nets_B, loss_B, live_B = advance_nets(
+            nets_B, record * stride, x_END, weight_EN, config, mesh
+        )
+        losses.append(loss_B)
+        lives.append(live_B)
+        if progress is not None:
+            jax.block_until_ready(loss_B)
+            progress((record + 1) * stride)
+    loss_BT, live_BT = jnp.stack(losses, axis=-1), jnp.stack(lives, axis=-1)
+    if not jnp.all(jnp.isfinite(loss_BT[:n_nets])):
+        raise InputError(
+            f"training diverged (loss is not finite); lower learning_rate={config.learning_rate}"
+        )
+    steps_BT = jnp.broadcast_to(stride * (1 + jnp.arange(records)), loss_BT.shape)
+    result = TrainResult(nets_B.params[0], nets_B.params[-1], Trace(steps_BT, loss_BT, live_BT))
+    grid = (len(data_sets), len(keys_S))
+    return jax.tree.map(lambda leaf: leaf[:n_nets].reshape(*grid, *leaf.shape[1:]), result)
+
+
+def train(key: PRNGKeyArray, x_ND: Float[Array, "N D"], config: TrainConfig) -> TrainResult:
+    """Train one net from a random start; see `train_many`. Equal keys give equal nets."""
+    result = train_many(key[None], [x_ND], config)
+    return jax.tree.map(lambda leaf: leaf[0, 0], result)

@@ -1,0 +1,83 @@
+"""Gradient and Hessian of the exact objective (9) at the stacked weights (W1, W2)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dae_theory.checks import check_noise_and_decay, check_samples, check_weights
+from dae_theory.relu.loss import exact_loss
+
+_BATCH = 32  # columns of the Hessian computed at a time, fewer where N·P² of each is large
+_BATCH_ENTRIES = 10_000_000  # of the pair moments of a batch
+
+
+def stacked_loss(
+    weights_2RP: Float[Array, "2 R P"],
+    x_NR: Float[Array, "N R"],
+    weight_N: Float[Array, " N"],
+    sigma: float,
+    lam: float,
+) -> Float[Array, ""]:
+    """`relu.loss.exact_loss` of the stacked (W1, W2)."""
+    return exact_loss(weights_2RP[0], weights_2RP[1], x_NR, sigma, lam, weight_N)
+
+
+loss_value = jax.jit(stacked_loss)
+loss_gradient = jax.jit(jax.grad(stacked_loss))
+value_and_grad = jax.jit(jax.value_and_grad(stacked_loss))
+
+
+@jax.jit
+def hessian_product(
+    weights_2RP: Float[Array, "2 R P"],
+    direction_2RP: Float[Array, "2 R P"],
+    x_NR: Float[Array, "N R"],
+    weight_N: Float[Array, " N"],
+    sigma: float,
+    lam: float,
+) -> Float[Array, "2 R P"]:
+    """Hessian of `relu.loss.exact_loss` at the stacked (W1, W2), applied to a stacked direction."""
+
+    def gradient(at):
+        return jax.grad(stacked_loss)(at, x_NR, weight_N, sigma, lam)
+
+    return jax.jvp(gradient, (weights_2RP,), (direction_2RP,))[1]
+
+
+def gradient_norm(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    sigma: float,
+    lam: float,
+) -> float:
+    """‖∇L(W1, W2)‖_F of the exact objective, in float64."""
+    x_ND = check_samples(x_ND)
+    check_weights(w1_DP, w2_DP, x_ND.shape[1])
+    check_noise_and_decay(sigma, lam)
+    with jax.enable_x64(True):
+        weight_N = np.full(len(x_ND), 1 / len(x_ND))
+        weights = np.stack([w1_DP, w2_DP]).astype(float)
+        _, gradient = value_and_grad(weights, x_ND, weight_N, sigma, lam)
+        return float(np.linalg.norm(gradient))
+
+
+@jax.jit
+def expansion(
+    weights_2RP: Float[Array, "2 R P"],
+    x_NR: Float[Array, "N R"],
+    weight_N: Float[Array, " N"],
+    sigma: float,
+    lam: float,
+) -> tuple[Float[Array, ""], Float[Array, "2 R P"], Float[Array, "2RP 2RP"]]:
+    """Loss, gradient and Hessian of `relu.loss.exact_loss` at the stacked (W1, W2)."""
+    at = jax.value_and_grad(lambda w: stacked_loss(w, x_NR, weight_N, sigma, lam))
+    (loss, gradient), tangent = jax.linearize(at, weights_2RP)
+    size = weights_2RP.size
+    directions = jnp.eye(size, dtype=weights_2RP.dtype).reshape(size, *weights_2RP.shape)
+    moments = len(x_NR) * weights_2RP.shape[2] ** 2
+    batch = min(max(_BATCH_ENTRIES // moments, 1), _BATCH)
+    rows = jax.lax.map(lambda one: tangent(one)[1], directions, batch_size=batch)
+    hessian = rows.reshape(size, size)
+    return loss, gradient, (hessian + hessian.T) / 2

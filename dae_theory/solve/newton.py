@@ -1,0 +1,134 @@
+"""Newton's method on the gradient of the exact objective: plain, and modulo symmetry."""
+
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import scipy.sparse.linalg
+from jaxtyping import Array, Float, Int
+
+from dae_theory.checks import InputError
+from dae_theory.solve.derivatives import (
+    expansion,
+    hessian_product,
+    loss_gradient,
+    loss_value,
+    value_and_grad,
+)
+from dae_theory.solve.reduced import expand, reduce_problem, rotations_of
+
+NEWTON_STEPS = 20
+MINRES_ITERATIONS = 200
+LARGEST_DENSE = 4000  # entries of the weights up to which all eigenvalues are computed
+_NEWTON_STEPS, _DAMPING = 30, 0.5 ** np.arange(8)
+_ROUNDING = 100  # gradient that counts as zero, in units of eps ‖W‖ ‖H‖_F
+
+
+class Solution(NamedTuple):
+    """Where the solver stopped.
+
+    ``w1``, ``w2`` (D, P) float64; ``loss`` and ``grad_norm`` = ‖∇L‖_F there; ``iterations`` of
+    L-BFGS and Newton together; ``converged`` when grad_norm ≤ tol.
+    """
+
+    w1: Float[np.ndarray, "D P"]
+    w2: Float[np.ndarray, "D P"]
+    loss: float
+    grad_norm: float
+    iterations: int
+    converged: bool
+
+
+def polish(weights, problem, tol):
+    """Newton steps on the gradient, as long as they shrink it.
+
+    MINRES copes with the flat symmetry directions: there the gradient has no component.
+    """
+    shape, size = weights.shape, weights.size
+    loss, gradient = jax.device_get(value_and_grad(weights, *problem))
+    norm = np.linalg.norm(gradient)
+    for step in range(NEWTON_STEPS):
+        if norm <= tol or not np.isfinite(norm):
+            return weights, loss, norm, step
+
+        def product(direction, at=weights):
+            return np.asarray(hessian_product(at, direction.reshape(shape), *problem)).ravel()
+
+        hessian = scipy.sparse.linalg.LinearOperator((size, size), matvec=product, dtype=float)
+        direction, _ = scipy.sparse.linalg.minres(
+            hessian, -gradient.ravel(), rtol=min(1e-2, norm), maxiter=MINRES_ITERATIONS
+        )
+        trial = weights + direction.reshape(shape)
+        trial_loss, trial_gradient = jax.device_get(value_and_grad(trial, *problem))
+        trial_norm = np.linalg.norm(trial_gradient)
+        if not trial_norm < norm:
+            return weights, loss, norm, step
+        weights, loss, gradient, norm = trial, trial_loss, trial_gradient, trial_norm
+    return weights, loss, norm, NEWTON_STEPS
+
+
+def check_dense(size: int) -> None:
+    """Raise InputError when a dense Hessian would have more than LARGEST_DENSE rows."""
+    if size > LARGEST_DENSE:
+        raise InputError(
+            f"W1 and W2: a dense Hessian of {size} rows exceeds {LARGEST_DENSE}; use second_order"
+        )
+
+
+def newton_modulo_symmetry(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    sigma: float,
+    lam: float,
+    groups_P: Int[Array, " P"] | None = None,
+) -> Solution:
+    """Newton's method from (W1, W2), orthogonally to the symmetry directions there.
+
+    Ends where the gradient is a combination of these directions, up to rounding: in the point that
+    `existence.existence` speaks of. A general solver drifts along the rotations instead, where
+    curvature is exponentially small and the valley is curved.
+
+    Args:
+      groups_P: as in `second_order`.
+
+    Returns:
+      A Solution; ``grad_norm`` is that of the gradient orthogonal to the symmetry directions, and
+      ``converged`` tells whether steps shrank it to rounding.
+
+    Raises:
+      InputError: for bad input, more than LARGEST_DENSE entries, or λ = 0, where minimizers are
+        not isolated: a unit can be rescaled, (c w1, w2/c).
+    """
+    problem = reduce_problem(w1_DP, w2_DP, x_ND, sigma, lam)
+    if lam == 0:
+        raise InputError("lam: without weight decay minima are not isolated; give lam > 0")
+    check_dense(problem.weights.size)
+    rotations = rotations_of(problem, groups_P)
+    weights, arguments = problem.weights, problem.arguments
+
+    def orthogonal_gradient(at):
+        gradient = np.asarray(loss_gradient(at, *arguments)).ravel()
+        return gradient - rotations.T @ (rotations @ gradient)
+
+    with jax.enable_x64(True):
+        gradient = orthogonal_gradient(weights)
+        steps = 0
+        while steps < _NEWTON_STEPS:
+            matrix = np.asarray(expansion(weights, *arguments)[2])
+            inside = matrix - rotations.T @ (rotations @ matrix)
+            inside = inside - (inside @ rotations.T) @ rotations
+            newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
+            trials = [weights + f * newton.reshape(weights.shape) for f in _DAMPING]
+            for trial in trials:
+                trial_gradient = orthogonal_gradient(trial)
+                if np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
+                    break
+            else:
+                break
+            weights, gradient, steps = trial, trial_gradient, steps + 1
+        loss = float(loss_value(weights, *arguments))
+    grad_norm = float(np.linalg.norm(gradient))
+    rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
+    w1_DP, w2_DP = expand(problem, weights)
+    return Solution(w1_DP, w2_DP, loss, grad_norm, steps, bool(grad_norm <= _ROUNDING * rounding))

@@ -1,0 +1,92 @@
+"""The objective in fewer coordinates: the span of samples and weights, over the live units."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int
+
+from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.theory.symmetry import gate_groups, rotation_directions
+
+
+def common_span(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray, "D R"]:
+    """Orthonormal basis of the span of all columns; the identity when they span everything."""
+    stacked = np.concatenate(matrices_DX, axis=1)
+    d = len(stacked)
+    u_DR, singular, _ = np.linalg.svd(stacked, full_matrices=False)
+    rank = int(np.sum(singular > singular[0] * d * np.finfo(float).eps)) if singular[0] > 0 else 1
+    return np.eye(d) if rank == d else u_DR[:, :rank]
+
+
+def span_and_outside(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray, "D R"]:
+    """`common_span`, and behind it one direction orthogonal to it if there is any.
+
+    No column has a part along that direction, so it stands for all directions outside the span.
+    """
+    basis_DR = common_span(*matrices_DX)
+    d, rank = basis_DR.shape
+    if rank == d:
+        return basis_DR
+    outside_D = np.random.default_rng(0).standard_normal(d)
+    for _ in range(2):  # rounding of the first projection is large where little is left
+        outside_D -= basis_DR @ (basis_DR.T @ outside_D)
+        outside_D /= np.linalg.norm(outside_D)
+    return np.column_stack([basis_DR, outside_D])
+
+
+class Reduced(NamedTuple):
+    """The objective over the live units, in coordinates along ``basis``: the span of samples and
+    weights and, last, one direction outside it if there is any."""
+
+    weights: Float[np.ndarray, "2 R L"]
+    arguments: tuple  # samples in coordinates, their weights, σ, λ
+    basis: Float[np.ndarray, "D R"]
+    live: Bool[np.ndarray, " P"]
+
+
+def reduce_problem(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    sigma: float,
+    lam: float,
+) -> Reduced:
+    """The objective at (W1, W2) without the units that are zero columns.
+
+    Raises:
+      InputError: for bad input, or when no unit is left: the loss has a kink there.
+    """
+    x_ND = check_samples(x_ND)
+    check_weights(w1_DP, w2_DP, x_ND.shape[1])
+    check_noise_and_decay(sigma, lam)
+    w1_DP, w2_DP = np.asarray(w1_DP, float), np.asarray(w2_DP, float)
+    live_P = np.any(w1_DP != 0, axis=0) & np.any(w2_DP != 0, axis=0)
+    if not live_P.any():
+        raise InputError("W1 and W2: all units are zero columns, and the loss has a kink there")
+    w1_DP, w2_DP = w1_DP[:, live_P], w2_DP[:, live_P]
+    basis_DR = span_and_outside(x_ND.T, w1_DP, w2_DP)
+    weights = np.stack([basis_DR.T @ w1_DP, basis_DR.T @ w2_DP])
+    weight_N = np.full(len(x_ND), 1 / len(x_ND))
+    arguments = (x_ND @ basis_DR, weight_N, float(sigma), float(lam))
+    return Reduced(weights, arguments, basis_DR, live_P)
+
+
+def rotations_of(problem: Reduced, groups_P: Int[Array, " P"] | None) -> Float[np.ndarray, "M 2RL"]:
+    """Orthonormal symmetry directions; by default of units that are active on the same samples."""
+    if groups_P is None:
+        groups_L = gate_groups(problem.weights[0], problem.arguments[0])
+    elif np.shape(groups_P) == problem.live.shape:
+        groups_L = np.asarray(groups_P)[problem.live]
+    else:
+        raise InputError(
+            f"groups: expected one for each of {len(problem.live)} units, got {np.shape(groups_P)}"
+        )
+    rotations = rotation_directions(*problem.weights, groups_L)
+    return rotations.reshape(len(rotations), problem.weights.size)
+
+
+def expand(problem: Reduced, weights: Float[np.ndarray, "2 R L"]) -> Float[np.ndarray, "2 D P"]:
+    """Weights or a direction in the original coordinates, dead units put back."""
+    full = np.zeros((2, len(problem.basis), len(problem.live)))
+    full[:, :, problem.live] = np.einsum("dr,srp->sdp", problem.basis, weights)
+    return full

@@ -1,0 +1,165 @@
+"""Training of deep denoisers: it resumes, refuses, draws planted images as often as told."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from dae_theory import InputError
+from dae_theory.deep import training as training
+from dae_theory.deep.images import TrainingSet
+from dae_theory.deep.network import NetworkConfig
+from dae_theory.deep.training import DeepConfig, draw_indices, read_metrics, train_deep
+from dae_theory.files import held
+
+NETWORK = NetworkConfig("dit", size=4, width=8, depth=1, heads=2)
+CONFIG = DeepConfig(NETWORK, images=6, planted=2, steps=400, batch_size=8, checkpoint_every=100)
+SCRIPT = """
+import sys
+from dae_theory.deep.training import train_deep
+from tests.test_deep_training import CONFIG, samples
+train_deep(CONFIG, sys.argv[1], samples())
+"""
+
+
+def samples(seed=0):
+    images = np.random.default_rng(seed).uniform(-1, 1, (8, 4, 4, 1)).astype(np.float32)
+    return TrainingSet(images, ["a dark bag"] * 8, 2)
+
+
+def variant(**changes):
+    return dataclasses.replace(CONFIG, **changes)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("deep") / "run"
+    state = train_deep(CONFIG, out, samples())
+    return out, state
+
+
+def test_training_lowers_the_loss_and_writes_its_curve(finished):
+    out, state = finished
+    rows = read_metrics(out)
+    assert [row["step"] for row in rows] == [100, 200, 300, 400]
+    assert rows[-1]["loss"] < rows[0]["loss"]
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(state))
+
+
+def test_a_finished_training_is_read_not_repeated(finished):
+    out, state = finished
+    calls = []
+    again = train_deep(CONFIG, out, samples(), progress=lambda *args: calls.append(args))
+    assert not calls
+    jax.tree.map(np.testing.assert_array_equal, again, state)
+    assert training.read_config(out) == CONFIG
+
+
+def test_a_killed_training_goes_on_to_the_same_curve(finished, tmp_path):
+    out = tmp_path / "killed"
+    command = [sys.executable, "-c", SCRIPT, str(out)]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 300
+    while not (out / "checkpoints" / "100").exists() and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = len(read_metrics(out))
+    subprocess.run(command, check=True, capture_output=True)
+    reached, whole = read_metrics(out), read_metrics(finished[0])
+    assert done < len(whole)  # else nothing was interrupted
+    assert [row["step"] for row in reached] == [row["step"] for row in whole]
+    losses = [[row["loss"] for row in rows] for rows in (reached, whole)]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+def test_another_configuration_or_a_foreign_folder_is_refused(finished, tmp_path):
+    with pytest.raises(InputError, match="other options"):
+        train_deep(variant(seed=1), finished[0], samples())
+    (tmp_path / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match="not empty"):
+        train_deep(CONFIG, tmp_path, samples())
+
+
+def test_a_second_process_in_the_folder_is_refused(finished):
+    with held(finished[0] / ".lock", ""), pytest.raises(InputError, match="another training"):
+        train_deep(CONFIG, finished[0], samples())
+
+
+def test_a_diverging_training_stops_and_keeps_its_checkpoints(tmp_path):
+    config = variant(learning_rate=1e35, steps=200)
+    with pytest.raises(InputError, match="diverged"):
+        train_deep(config, tmp_path / "run", samples())
+    assert read_metrics(tmp_path / "run") == []
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path):
+    config, out = variant(steps=200), tmp_path / "run"
+    train_deep(config, out, samples())
+    for path in (out / "checkpoints" / "200").rglob("*"):
+        if path.is_file():
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(InputError, match="damaged"):
+        train_deep(config, out, samples())
+
+
+@pytest.mark.parametrize(("planted", "count"), [(0, 8), (2, 8), (8, 8)])
+def test_planted_images_make_up_their_share_of_batches(planted, count):
+    config = variant(planted=planted, planted_share=0.3, batch_size=40_000)
+    drawn = np.asarray(draw_indices(jax.random.key(0), config, count))
+    frequency = np.bincount(drawn, minlength=count) / len(drawn)
+    share = {0: 0.0, 8: 1.0}.get(planted, 0.3)
+    expected = [share / max(planted, 1)] * planted
+    expected += [(1 - share) / max(count - planted, 1)] * (count - planted)
+    np.testing.assert_allclose(frequency, expected, atol=5 * np.sqrt(0.25 / len(drawn)))
+
+
+def test_the_loss_of_the_wiener_filter_is_known():
+    # Without parameters the output is c_skip y, whose weighted error is known for each σ:
+    # (σ² |x|² + σ_data⁴ … ) averaged over log σ by Monte Carlo in NumPy.
+    class Zero:
+        def apply(self, variables, images, log_sigma, tokens, mutable):
+            return jnp.zeros_like(images)
+
+    images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4000, 2, 2, 1)))
+    tokens = jnp.zeros((4000, 6), int)
+    losses = [
+        training.denoising_loss(Zero(), {}, jax.random.key(k), images, tokens) for k in range(5)
+    ]
+    sigma = np.exp(-1.2 + 1.2 * np.random.default_rng(1).standard_normal(100_000))
+    square = 0.5**2
+    skip = square / (sigma**2 + square)
+    error = (1 - skip) ** 2 * np.mean(images**2) + skip**2 * sigma**2
+    expected = np.mean(error * (sigma**2 + square) / (sigma**2 * square))
+    np.testing.assert_allclose(np.mean(losses), expected, rtol=0.02)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"steps": 150},
+        {"planted_share": 1.0},
+        {"learning_rate": float("nan")},
+        {"batch_size": 0},
+        {"ema": -0.1},
+    ],
+)
+def test_impossible_trainings_are_refused(options):
+    with pytest.raises(InputError):
+        variant(**options)
+
+
+@pytest.mark.parametrize("options", [[], ["--out=x", "--steps=50"], ["--out=x", "--nothing=1"]])
+def test_the_command_refuses_in_one_line(options, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert training.main(["training", *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    assert not list(tmp_path.iterdir())
