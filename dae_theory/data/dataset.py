@@ -3,7 +3,9 @@
 Synthetic data come with the mixture they were drawn from, so that ground truth is never estimated.
 """
 
+import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -60,6 +62,17 @@ class Dataset:
     offset: Float[np.ndarray, " D"] | None = None
     labels: Int[np.ndarray, " N"] | None = None
     mixture: Mixture | None = None
+
+    @cached_property
+    def sha256(self) -> str:
+        """Hash of the samples as little-endian float64, row by row."""
+        return hashlib.sha256(np.ascontiguousarray(self.x, "<f8").tobytes()).hexdigest()
+
+
+def first_samples(dataset: Dataset, count: int | None) -> Dataset:
+    """The first ``count`` samples of a data set; all of them for None."""
+    labels = None if dataset.labels is None else dataset.labels[:count]
+    return replace(dataset, x=dataset.x[:count], labels=labels)
 
 
 def centred(dataset: Dataset) -> Dataset:

@@ -1,14 +1,15 @@
 """A user's data: .npy and .npz files, folders of images."""
 
-from dataclasses import replace
+import math
 from pathlib import Path
 
 import numpy as np
 
 from dae_theory.checks import InputError, check_samples
-from dae_theory.data.dataset import Dataset
+from dae_theory.data.dataset import Dataset, first_samples
 from dae_theory.files import read_npz
 
+ARRAY_SUFFIXES = (".npy", ".npz")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 
 
@@ -17,7 +18,7 @@ def load_array_file(path: Path) -> Dataset:
 
     Arrays with more than two axes are taken as images (N, height, width[, channels]).
     """
-    arrays = read_npz(path) if path.suffix == ".npz" else {"X": _read_npy(path)}
+    arrays = read_npz(path) if path.suffix.lower() == ".npz" else {"X": _read_npy(path)}
     if "X" in arrays:
         x = arrays["X"]
     elif len(arrays) == 1:
@@ -25,11 +26,20 @@ def load_array_file(path: Path) -> Dataset:
     else:
         raise InputError(f"{path}: has keys {sorted(arrays)}, none of them 'X' (the samples)")
     image_shape = tuple(x.shape[1:]) if x.ndim in (3, 4) else None
-    flat = x.reshape(len(x), -1) if image_shape else x
+    flat = x.reshape(len(x), math.prod(image_shape)) if image_shape else x  # also if x is empty
+    x_ND = check_samples(flat, str(path))
     labels = arrays.get("labels")
-    if labels is not None and labels.shape != (len(x),):
-        raise InputError(f"{path}: labels have shape {labels.shape}, expected ({len(x)},)")
-    return Dataset(path.stem, check_samples(flat, str(path)), image_shape, labels=labels)
+    if labels is not None:
+        check_labels(labels, len(x_ND), path)
+    return Dataset(path.stem, x_ND, image_shape, labels=labels)
+
+
+def check_labels(labels_N: np.ndarray, n_samples: int, path: Path) -> None:
+    """Raise InputError unless a file's labels are one a sample, none of them NaN."""
+    if labels_N.shape != (n_samples,):
+        raise InputError(f"{path}: labels have shape {labels_N.shape}, expected ({n_samples},)")
+    if labels_N.dtype.kind in "fc" and np.isnan(labels_N).any():
+        raise InputError(f"{path}: labels contain NaN; give every sample a cluster")
 
 
 def _read_npy(path: Path) -> np.ndarray:
@@ -80,10 +90,6 @@ def load_path(
     path = Path(path)
     if path.is_dir():
         return load_image_folder(path, size=size, gray=gray, limit=limit)
-    if path.suffix not in (".npy", ".npz"):
+    if path.suffix.lower() not in ARRAY_SUFFIXES:
         raise InputError(f"{path}: expected an .npy or .npz file, or a folder of images")
-    dataset = load_array_file(path)
-    if limit is None:
-        return dataset
-    labels = None if dataset.labels is None else dataset.labels[:limit]
-    return replace(dataset, x=dataset.x[:limit], labels=labels)
+    return first_samples(load_array_file(path), limit)

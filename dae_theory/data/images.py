@@ -57,18 +57,20 @@ def patches(n: int, *, size: int = 8, seed: int = 0) -> Dataset:
     return Dataset("patches", x_ND, (size, size))
 
 
-def fashion_mnist(split: str = "train") -> Dataset:
-    """Fashion-MNIST, 28×28 in [0, 1] with class labels; 60,000 (train) or 10,000 (test) images.
+def fashion_mnist(split: str = "train", limit: int | None = None) -> Dataset:
+    """Fashion-MNIST, 28×28 in [0, 1] with class labels; 60,000 (train) or 10,000 (test) images,
+    or the first ``limit`` of them.
 
     Looked for in Debian's ``dataset-fashion-mnist`` folder, then in a cache folder
     (``$DAE_THEORY_CACHE`` or ``~/.cache/dae_theory``), then downloaded into the cache.
     """
     if split not in FASHION_MNIST_FILES:
         raise InputError(f"split: expected 'train' or 'test', got {split!r}")
-    images = _read_idx(_fashion_mnist_path(FASHION_MNIST_FILES[split])) / 255.0
-    labels = _read_idx(_fashion_mnist_path(FASHION_MNIST_LABELS[split]))
+    images = _read_idx(_fashion_mnist_path(FASHION_MNIST_FILES[split]))[:limit] / 255.0
+    labels = _read_idx(_fashion_mnist_path(FASHION_MNIST_LABELS[split]))[:limit]
     flat = images.reshape(len(images), -1)
-    return Dataset("fashion_mnist", flat, images.shape[1:], labels=labels.astype(int))
+    name = "fashion_mnist" if split == "train" else "fashion_mnist_test"
+    return Dataset(name, flat, images.shape[1:], labels=labels.astype(int))
 
 
 def cache_folder() -> Path:

@@ -4,11 +4,12 @@ from typing import NamedTuple
 
 import networkx as nx
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from dae_theory.checks import InputError, check_count, check_samples
 
 SEARCH_BUDGET = 100_000  # maximal cliques visited before a search gives up
+N_CLUSTERS = 3  # to look for where no labels are given
 
 
 def spherical_kmeans(
@@ -37,6 +38,20 @@ def spherical_kmeans(
         if cost < best_cost and len(np.unique(labels)) == n_clusters:
             best_labels, best_cost = labels, cost
     return best_labels
+
+
+def cluster_labels(
+    x_ND: Float[Array, "N D"],
+    labels_N: Shaped[np.ndarray, " N"] | None = None,
+    *,
+    n_clusters: int = N_CLUSTERS,
+) -> tuple[Int[np.ndarray, " N"], str]:
+    """Labels 0 … K−1, and in words where they come from: the given ones, or by direction."""
+    if labels_N is not None:
+        _, relabelled = np.unique(labels_N, return_inverse=True)
+        return relabelled, "clusters given by labels"
+    k = min(n_clusters, len(x_ND))
+    return spherical_kmeans(x_ND, k), f"{k} clusters found by spherical k-means"
 
 
 class SeparableSubset(NamedTuple):
@@ -121,3 +136,19 @@ def _clique_of_size(edges: Int[np.ndarray, "E 2"], n: int) -> list[int] | None:
         if visited >= SEARCH_BUDGET:
             raise _SearchExhaustedError
     return None
+
+
+def choose_samples(x_ND: Float[Array, "N D"], n: int) -> tuple[Int[np.ndarray, " n"], str]:
+    """Indices of ``n`` samples, and in words which: the most separable ones, or the first ones if
+    none are."""
+    if n >= len(x_ND):
+        return np.arange(len(x_ND)), f"all {len(x_ND)} samples"
+    try:
+        subset = separable_subset(x_ND, n)
+    except InputError as error:
+        return np.arange(n), f"the first {n} of {len(x_ND)} samples ({error})"
+    best = "widest" if subset.optimal else "widest found"
+    return subset.indices, (
+        f"{n} of {len(x_ND)} samples chosen by search: pairwise negative inner products, {best} "
+        "gate margin"
+    )
