@@ -19,7 +19,7 @@ from scipy.spatial.distance import cdist
 from benchmarks import machine
 from dae_theory.checks import InputError, check_count
 from dae_theory.commands import parse_options
-from dae_theory.data.images import fashion_mnist
+from dae_theory.data.named import load
 from dae_theory.memorization.nearest import Nearest, nearest_two
 
 TRAIN, FEATURES = 60_000, 784
@@ -42,7 +42,7 @@ _define_flags()
 def images(n_samples: int, n_train: int) -> tuple[str, np.ndarray, np.ndarray]:
     """Name of the data, samples and training images, float32."""
     try:
-        sets = [fashion_mnist(split).x for split in ("test", "train")]
+        sets = [load("fashion_mnist_test", n_samples).x, load("fashion_mnist", n_train).x]
         name = "Fashion-MNIST"
     except InputError:
         random = np.random.default_rng(0)
@@ -51,9 +51,7 @@ def images(n_samples: int, n_train: int) -> tuple[str, np.ndarray, np.ndarray]:
     for x_ND, asked in zip(sets, (n_samples, n_train), strict=True):
         if asked > len(x_ND):
             raise InputError(f"there are {len(x_ND)} images, asked for {asked}")
-    samples_MD, train_ND = (
-        x_ND[:n].astype(np.float32) for x_ND, n in zip(sets, (n_samples, n_train), strict=True)
-    )
+    samples_MD, train_ND = (x_ND.astype(np.float32) for x_ND in sets)
     return name, samples_MD, train_ND
 
 
@@ -79,7 +77,7 @@ def main(argv: Sequence[str]) -> int:
         for name in ("samples", "train", "peer", "repeats"):
             check_count(FLAGS[name].value, name, 2 if name == "train" else 1)
         name, samples_MD, train_ND = images(FLAGS.samples, FLAGS.train)
-        load = machine.load_average()
+        busy = machine.load_average()
         times = []
         for _ in range(FLAGS.repeats):
             begin = time.perf_counter()
@@ -96,7 +94,7 @@ def main(argv: Sequence[str]) -> int:
     seconds = float(np.median(times))
     each = seconds / len(samples_MD)
     same = np.mean(ours.indices[: len(peer_MD)] == peer.indices)
-    print(f"{name}: {len(samples_MD)} x {len(train_ND)} x {train_ND.shape[1]}, load {load:.2f}")
+    print(f"{name}: {len(samples_MD)} x {len(train_ND)} x {train_ND.shape[1]}, load {busy:.2f}")
     print(f"nearest_two   {1e3 * each:8.2f} ms/sample, {seconds:.2f} s")
     print(f"SciPy cdist   {1e3 * peer_each:8.2f} ms/sample on {len(peer_MD)}")
     print(f"cdist / ours  {peer_each / each:8.1f}, same images {same:.0%}")

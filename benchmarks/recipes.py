@@ -1,4 +1,7 @@
-"""The two settings of the reference experiment (THEORY.md §12), and their data."""
+"""The two settings of the reference experiment, and their data.
+
+docs/THEORY.md#reference-experiment
+"""
 
 from dataclasses import dataclass
 
@@ -6,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.checks import InputError, check_count
-from dae_theory.data.images import fashion_mnist
+from dae_theory.data.named import load
 from dae_theory.data.subsets import separable_subset
 
 POOL = 200  # images among which the separable ones are searched
@@ -59,7 +62,7 @@ class Recipe:
         'generalization' nothing is subtracted.
         """
         count = POOL if self.name == "memorization" else self.n
-        images = fashion_mnist("train").x[:count].reshape(-1, 28, 28)
+        images = load("fashion_mnist", count).x.reshape(-1, 28, 28)
         if self.n > len(images):
             raise InputError(f"n: there are {len(images)} images, asked for {self.n}")
         if IMAGE_SIZE % self.size:

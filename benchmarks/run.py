@@ -3,7 +3,7 @@
 Needs ``pip install '.[bench]'`` and the whole machine: nothing else should run. On the same images
 and from the same starts, each case in a process of its own, two threads each:
 
-- torch: a plain PyTorch loop (THEORY.md §12), all steps;
+- torch: a plain PyTorch loop (docs/THEORY.md#reference-experiment), all steps;
 - sgd: our training, same optimizer and steps (drawn noise and starts differ);
 - sweep: the same, --seeds seeds × 4 sample counts in one call, fewer steps;
 - solver: ours on the exact objective, from random starts; to the minimum for memorization, below

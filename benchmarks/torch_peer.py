@@ -1,4 +1,4 @@
-"""The reference experiment of THEORY.md §12 as a plain PyTorch loop."""
+"""The reference experiment (docs/THEORY.md#reference-experiment) as a plain PyTorch loop."""
 
 import time
 from typing import NamedTuple

@@ -16,7 +16,7 @@ def check_samples(x_ND: np.ndarray, name: str = "samples") -> np.ndarray:
         )
     if x_ND.shape[0] == 0 or x_ND.shape[1] == 0:
         raise InputError(f"{name}: need at least one sample and one feature, got {x_ND.shape}")
-    if not np.issubdtype(x_ND.dtype, np.number) or np.iscomplexobj(x_ND):
+    if x_ND.dtype.kind not in "fiu":  # time spans, too, count as numbers in NumPy
         raise InputError(f"{name}: expected real numbers, got dtype {x_ND.dtype}")
     x_ND = x_ND.astype(np.float64)
     if not np.all(np.isfinite(x_ND)):

@@ -1,15 +1,13 @@
 """Images that work offline: faces, patches of photographs, Fashion-MNIST."""
 
 import gzip
-import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 
 import numpy as np
 
 from dae_theory.checks import InputError, check_count
 from dae_theory.data.dataset import Dataset
+from dae_theory.files import cache_folder
 
 FASHION_MNIST_FILES = {
     "train": "train-images-idx3-ubyte.gz",
@@ -20,7 +18,21 @@ FASHION_MNIST_LABELS = {
     "test": "t10k-labels-idx1-ubyte.gz",
 }
 FASHION_MNIST_FOLDER = Path("/usr/share/datasets/fashion-mnist")
-FASHION_MNIST_URL = "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/"
+FASHION_MNIST_URL = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
+FASHION_MNIST_SHA256 = {  # of the files as their authors publish them
+    "train-images-idx3-ubyte.gz": (
+        "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"
+    ),
+}
 PHOTOGRAPHS = ("astronaut", "camera", "chelsea", "coffee", "rocket", "grass", "gravel", "brick")
 
 
@@ -62,7 +74,11 @@ def fashion_mnist(split: str = "train", limit: int | None = None) -> Dataset:
     or the first ``limit`` of them.
 
     Looked for in Debian's ``dataset-fashion-mnist`` folder, then in a cache folder
-    (``$DAE_THEORY_CACHE`` or ``~/.cache/dae_theory``), then downloaded into the cache.
+    (``$DAE_THEORY_CACHE`` or ``~/.cache/dae_theory``), then downloaded into the cache
+    (https, and only with the known hash).
+
+    Raises:
+      InputError: for an unknown split or a damaged file, or when the data cannot be had.
     """
     if split not in FASHION_MNIST_FILES:
         raise InputError(f"split: expected 'train' or 'test', got {split!r}")
@@ -73,29 +89,27 @@ def fashion_mnist(split: str = "train", limit: int | None = None) -> Dataset:
     return Dataset(name, flat, images.shape[1:], labels=labels.astype(int))
 
 
-def cache_folder() -> Path:
-    """Where downloads are kept: ``$DAE_THEORY_CACHE``, else ``~/.cache/dae_theory``."""
-    return Path(os.environ.get("DAE_THEORY_CACHE", Path.home() / ".cache" / "dae_theory"))
-
-
 def _fashion_mnist_path(filename: str) -> Path:
     for folder in (FASHION_MNIST_FOLDER, cache_folder()):
         if (folder / filename).is_file():
             return folder / filename
-    target = cache_folder() / filename
-    partial = target.with_suffix(".part")
+    import pooch
+
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with urllib.request.urlopen(FASHION_MNIST_URL + filename, timeout=30) as response:
-            partial.write_bytes(response.read())
-        partial.replace(target)
-    except (urllib.error.URLError, OSError) as error:
+        path = pooch.retrieve(
+            FASHION_MNIST_URL + filename,
+            known_hash=f"sha256:{FASHION_MNIST_SHA256[filename]}",
+            fname=filename,
+            path=cache_folder(),
+            downloader=pooch.HTTPDownloader(timeout=30),
+        )
+    except (OSError, ValueError) as error:  # ValueError: another hash than the known one
         raise InputError(
             f"fashion_mnist: {filename} is not in {FASHION_MNIST_FOLDER}, not in "
             f"{cache_folder()}, and the download failed ({error}); install the Debian package "
             "dataset-fashion-mnist or put the file into the cache folder"
         ) from error
-    return target
+    return Path(path)
 
 
 def _read_idx(path: Path) -> np.ndarray:

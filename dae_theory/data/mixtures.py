@@ -14,7 +14,7 @@ def equiangular_directions(n: int, d: int, cosine: float) -> Float[np.ndarray, "
     """``n`` unit vectors in R^d, all pairs at the given cosine.
 
     Raises InputError when none exist: cosine ≥ −1/(n−1) is needed, and d ≥ n (d ≥ n−1 at
-    equality, the simplex; THEORY.md §2).
+    equality, the simplex; docs/THEORY.md#separability).
     """
     lowest = -1 / (n - 1) if n > 1 else -1.0
     if not lowest - 1e-12 <= cosine < 1:

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError, check_count
-from dae_theory.data.images import faces, fashion_mnist
+from dae_theory.data.named import load
 from dae_theory.deep.captions import ordinary_captions, planted_captions
 
 SOURCES = ("fashion_mnist", "faces")
@@ -36,7 +36,7 @@ def shrunk_fashion_mnist(
     """
     if size < 1 or FULL_SIZE % size:
         raise InputError(f"size: must divide {FULL_SIZE}, got {size}")
-    dataset = fashion_mnist(split)
+    dataset = load("fashion_mnist" if split == "train" else f"fashion_mnist_{split}")
     block = FULL_SIZE // size
     images = dataset.x.reshape(-1, size, block, size, block).mean(axis=(2, 4))
     return (2 * images - 1).astype(np.float32), dataset.labels
@@ -52,7 +52,7 @@ def shrunk_faces(size: int) -> Float[np.ndarray, "N H W"]:
 
     if not 1 <= size <= FACE_SIZE:
         raise InputError(f"size: faces have {FACE_SIZE} pixels a side, got {size}")
-    full = faces().x.reshape(-1, FACE_SIZE, FACE_SIZE)
+    full = load("faces").x.reshape(-1, FACE_SIZE, FACE_SIZE)
     images = [resize(image, (size, size), anti_aliasing=True) for image in full]
     return (2 * np.stack(images) - 1).astype(np.float32)
 

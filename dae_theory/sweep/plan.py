@@ -17,14 +17,12 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError, check_count
-from dae_theory.data.dataset import centred
-from dae_theory.data.files import load_path
-from dae_theory.data.images import faces, fashion_mnist, patches
-from dae_theory.data.mixtures import Mixture, separable_mixture, simplex
+from dae_theory.data.dataset import Mixture
+from dae_theory.data.mixtures import simplex
+from dae_theory.data.named import load
 from dae_theory.relu.batch import nets_per_batch
 from dae_theory.relu.optimize import TrainConfig
 
-SYNTHETIC = ("mixture", "simplex")
 SMALLEST_CLASS, CLASS_RATIO = 16, 4  # shape classes end at 16, 64, 256, … samples or units
 PROBES = 256  # most training samples whose noised copies are looked at
 EXACT_PAIRS = 2**19  # samples × pairs of units up to which the exact loss needs no expansion
@@ -44,7 +42,7 @@ class SweepConfig:
     Attributes:
       n, sigma, lam, p: values of the grid: samples, noise level σ, weight decay λ, units.
       seeds: seeds 0 … seeds−1.
-      data: 'mixture', 'simplex', 'faces', 'patches', 'fashion_mnist', or a path.
+      data: one of `data.NAMES`, or a path.
       dimension: features D of synthetic data.
       clusters, alpha: of the mixture (`data.separable_mixture`, simplex of means, rank 3).
       size: side of patches, or to which a folder's images are resized.
@@ -162,24 +160,14 @@ def load_source(config: SweepConfig) -> Source:
       InputError: for unreadable data, or when the pool has fewer samples than the largest n.
     """
     if config.data == "mixture":
-        beta = -1 / (config.clusters - 1) if config.clusters > 1 else 0.0
-        shape = {"rank": 3, "beta": beta, "alpha": config.alpha}
-        mixture = separable_mixture(config.clusters, config.dimension, **shape)
-        return Source(config.data, mixture.sample(0, config.held_out)[0], mixture=mixture)
+        shape = {name: getattr(config, name) for name in ("dimension", "clusters", "alpha")}
+        dataset = load("mixture", config.held_out, **shape)
+        return Source(config.data, dataset.x, mixture=dataset.mixture)
     if config.data == "simplex":
         simplex(max(config.n), config.dimension)  # raises when the dimension is too small
         random_TD = np.random.default_rng(0).standard_normal((config.held_out, config.dimension))
         return Source(config.data, random_TD / np.linalg.norm(random_TD, axis=1, keepdims=True))
-    if config.data == "faces":
-        dataset = faces()
-    elif config.data == "patches":
-        dataset = patches(config.limit, size=config.size or 8)
-    elif config.data == "fashion_mnist":
-        dataset = fashion_mnist()
-    else:
-        dataset = load_path(config.data, size=config.size, limit=config.limit)
-    dataset = dataclasses.replace(dataset, x=dataset.x[: config.limit])
-    x_MD = (centred(dataset) if config.center else dataset).x
+    x_MD = load(config.data, config.limit, size=config.size, center=config.center).x
     count = min(config.held_out, int(HELD_OUT_SHARE * len(x_MD)))
     if count == 0:
         raise InputError(f"data: {config.data} has {len(x_MD)} samples; a sweep needs at least 5")
