@@ -1,19 +1,22 @@
-"""What a claim is, what counts as evidence for it, and how a verdict follows.
+"""What a claim is, and how a verdict follows from what was measured.
 
-A claim's `check` takes the experiment of its regime and returns Evidence. Its mutants are changes
-to the experiment (perturbed weights, wrong σ, a misprinted formula) on which the verdict must be
-`fails`: a claim that cannot fail says nothing.
+A claim is data: a sentence with its source, the assumptions it requires, a measurement, a
+tolerance, and mutants: changes to the experiment (perturbed weights, wrong σ, a misprinted
+formula) on which its verdict must be `fails`. A claim that cannot fail says nothing.
 """
 
+import inspect
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.stats
+from jaxtyping import Float
 
-BOOTSTRAP_DRAWS = 2000
+from dae_theory.statistics import Interval, bootstrap_mean
 
 
 class Verdict(StrEnum):
@@ -25,34 +28,81 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-@dataclass(frozen=True)
-class Assumption:
-    """Measured value of an assumption, what is required of it in words, and whether it is met."""
+class Kind(StrEnum):
+    """What a verdict is worth as evidence.
 
-    value: float
+    EXACT: nothing is random, and the tolerance is rounding. CONFIRMATORY: the tolerance was fixed
+    before the data that judge it were looked at. EXPLORATORY: it was chosen after looking; the
+    claim is reported, and never counted as evidence.
+    """
+
+    EXACT = "exact"
+    CONFIRMATORY = "confirmatory"
+    EXPLORATORY = "exploratory"
+
+
+@dataclass(frozen=True)
+class Requirement:
+    """An assumption of a claim.
+
+    Attributes:
+      name, required: what is measured, and what is required of it in words.
+      value: measures it on the experiment.
+      met: whether a measured value meets it.
+      needs_others: it can be measured only where the requirements before it are met, for example
+        because it looks at trained nets.
+    """
+
+    name: str
     required: str
-    met: bool
+    value: Callable[[Any], float]
+    met: Callable[[float], bool]
+    needs_others: bool = False
+
+
+def at_least(
+    name: str, bound: float, value: Callable[[Any], float], needs_others: bool = False
+) -> Requirement:
+    """The value must be ``bound`` or more."""
+    return Requirement(name, f">= {bound:g}", value, lambda v: v >= bound, needs_others)
+
+
+def above(
+    name: str, bound: float, value: Callable[[Any], float], needs_others: bool = False
+) -> Requirement:
+    """The value must be more than ``bound``."""
+    return Requirement(name, f"> {bound:g}", value, lambda v: v > bound, needs_others)
+
+
+def below(
+    name: str, bound: float, value: Callable[[Any], float], needs_others: bool = False
+) -> Requirement:
+    """The value must be less than ``bound``."""
+    return Requirement(name, f"< {bound:g}", value, lambda v: v < bound, needs_others)
+
+
+def given(
+    name: str, required: str, is_given: Callable[[Any], bool], needs_others: bool = False
+) -> Requirement:
+    """Something must be there: ``required`` says what, in words."""
+    return Requirement(name, required, lambda e: float(is_given(e)), bool, needs_others)
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Measurement behind a verdict.
+class Measured:
+    """What a claim's measurement found.
 
     Attributes:
       measured, predicted: the quantity in question, averaged over seeds.
-      errors: distance between the two (or shortfall), one entry per seed; a single entry is a
-        deterministic claim. Never negative.
-      tolerance: largest error with which the claim holds.
-      assumptions: by name.
+      errors: (S,) distance between the two (or shortfall), one entry an independent seed; a
+        single entry is a deterministic measurement. Never negative.
       seeds: the seeds averaged over; empty when no randomness is left.
       note: one line for the reader.
     """
 
     measured: float
     predicted: float
-    errors: np.ndarray
-    tolerance: float
-    assumptions: dict[str, Assumption] = field(default_factory=dict)
+    errors: Float[np.ndarray, " S"]
     seeds: tuple[int, ...] = ()
     note: str = ""
 
@@ -61,104 +111,122 @@ class Evidence:
         """Mean error over seeds."""
         return float(np.mean(self.errors)) if np.size(self.errors) else float("nan")
 
+    @property
+    def interval(self) -> Interval | None:
+        """95% interval of the mean error over seeds; None for fewer than two."""
+        return bootstrap_mean(self.errors)
+
+
+NOT_MEASURED = Measured(np.nan, np.nan, np.array([np.nan]))
+
 
 @dataclass(frozen=True)
 class Mutant:
-    """A change of the experiment under which the claim must fail."""
+    """A change of what a claim is about, under which the claim must fail."""
 
     name: str
     apply: Callable[[Any], Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """One sentence of the theory and how it is checked.
 
-    ``uses_nets`` says whether ``check`` looks at trained nets (so that training can be skipped);
-    ``expected`` is the verdict we believe in.
+    Attributes:
+      id, statement: unique name, and the sentence.
+      source: link to where the theory says so, docs/THEORY.md#anchor.
+      requires: assumptions; where one is not met the verdict is vacuous.
+      measure: the measurement, on the experiment or on its ``part``.
+      tolerance: largest error with which the claim holds.
+      mutants: changes on which it must fail.
+      kind: what its verdict is worth as evidence.
+      expected: the verdict we believe in.
+      part: attribute of the regime's experiment that the claim is about; empty for all of it.
     """
 
     id: str
     statement: str
     source: str
-    check: Callable[[Any], Evidence]
+    measure: Callable[[Any], Measured]
+    tolerance: float
     mutants: tuple[Mutant, ...]
+    kind: Kind
+    requires: tuple[Requirement, ...] = ()
     expected: Verdict = Verdict.HOLDS
-    uses_nets: bool = False
+    part: str = ""
+
+    @property
+    def location(self) -> str:
+        """file:line of the measurement, beside which the claim stands."""
+        code = inspect.unwrap(self.measure).__code__
+        root = Path(__file__).resolve().parents[1]
+        return f"{Path(code.co_filename).relative_to(root)}:{code.co_firstlineno}"
 
 
-def confidence_interval(values: np.ndarray) -> tuple[float, float] | None:
-    """95% percentile-bootstrap interval of the mean over seeds; None for fewer than two."""
-    values = np.asarray(values, float)
-    if values.size < 2 or not np.all(np.isfinite(values)):
-        return None
-    if np.ptp(values) == 0:
-        return float(values[0]), float(values[0])
-    result = scipy.stats.bootstrap(
-        (values,),
-        np.mean,
-        n_resamples=BOOTSTRAP_DRAWS,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    return float(result.confidence_interval.low), float(result.confidence_interval.high)
+@dataclass(frozen=True)
+class Assumption:
+    """Measured value of a requirement, and whether it is met."""
+
+    value: float
+    required: str
+    met: bool
 
 
-def unmet(assumptions: dict[str, Assumption]) -> dict[str, Assumption]:
-    """The assumptions that are not met."""
-    return {name: assumption for name, assumption in assumptions.items() if not assumption.met}
+@dataclass(frozen=True)
+class Result:
+    """A claim with what was measured and its verdict; ``wall_s`` seconds to check it, training
+    included where this claim was the first to ask for nets."""
+
+    claim: Claim
+    assumptions: dict[str, Assumption]
+    measured: Measured
+    verdict: Verdict
+    wall_s: float
+
+    @property
+    def as_expected(self) -> bool:
+        """The verdict is the expected one, or the claim says nothing on these data."""
+        return self.verdict in (self.claim.expected, Verdict.VACUOUS)
+
+    @property
+    def unmet(self) -> dict[str, Assumption]:
+        """The assumptions that are not met."""
+        return {name: a for name, a in self.assumptions.items() if not a.met}
 
 
-def measure_or_vacuous(
-    experiment: Any,
-    assumptions: dict[str, Assumption],
-    measure: Callable[[Any], dict],
-    tolerance: float,
-    extra: Sequence[Callable[[Any], dict[str, Assumption]]] = (),
-) -> Evidence:
-    """Evidence from ``measure``, or empty evidence where an assumption is not met.
-
-    ``extra`` assumptions may need nets, which are there only when the others are met.
-    """
-    for assume in extra:
-        if not unmet(assumptions):
-            assumptions = assumptions | assume(experiment)
-    if unmet(assumptions):
-        return Evidence(np.nan, np.nan, np.array([np.nan]), tolerance, assumptions)
-    return Evidence(tolerance=tolerance, assumptions=assumptions, **measure(experiment))
+def check(claim: Claim, experiment: Any, mutant: Mutant | None = None) -> Result:
+    """Check one claim on its regime's experiment, changed by a mutant if one is given."""
+    start = time.monotonic()
+    subject = getattr(experiment, claim.part) if claim.part else experiment
+    if mutant is not None:
+        subject = mutant.apply(subject)
+    assumptions = measure_assumptions(claim.requires, subject)
+    if all(assumption.met for assumption in assumptions.values()):
+        measured = claim.measure(subject)
+        verdict = judge(measured, claim.tolerance)
+    else:
+        measured, verdict = NOT_MEASURED, Verdict.VACUOUS
+    return Result(claim, assumptions, measured, verdict, time.monotonic() - start)
 
 
-def judge(evidence: Evidence) -> Verdict:
-    """Vacuous when an assumption is not met; otherwise by the error, or by its 95% interval."""
-    if unmet(evidence.assumptions):
-        return Verdict.VACUOUS
-    if not np.isfinite(evidence.error):
+def measure_assumptions(requires: Sequence[Requirement], subject: Any) -> dict[str, Assumption]:
+    """Every requirement by name, but for those that need others which are not met."""
+    assumptions: dict[str, Assumption] = {}
+    for requirement in requires:
+        if requirement.needs_others and not all(a.met for a in assumptions.values()):
+            continue
+        value = float(requirement.value(subject))
+        met = bool(requirement.met(value))
+        assumptions[requirement.name] = Assumption(value, requirement.required, met)
+    return assumptions
+
+
+def judge(measured: Measured, tolerance: float) -> Verdict:
+    """By the mean error, or by its 95% interval over seeds."""
+    if not np.isfinite(measured.error):
         return Verdict.FAILS
-    interval = confidence_interval(evidence.errors)
-    low, high = (evidence.error, evidence.error) if interval is None else interval
-    if high <= evidence.tolerance:
+    interval = measured.interval
+    low, high = (measured.error,) * 2 if interval is None else (interval.low, interval.high)
+    if high <= tolerance:
         return Verdict.HOLDS
-    return Verdict.FAILS if low > evidence.tolerance else Verdict.INCONCLUSIVE
-
-
-def fit_flip_exponent(z: np.ndarray, flip_weight: np.ndarray, residual: np.ndarray) -> float:
-    """κ of residual = C z^b F^κ, by least squares on the logarithm, where F = Σ exp(−z_ij²/2).
-
-    F sums over all gates with their own margins z_ij and tends to a multiple of exp(−z²/2) as the
-    smallest, z, comes to dominate; with F instead of that limit the law shows at moderate z.
-    """
-    design = np.stack([np.log(flip_weight), np.log(z), np.ones_like(z)], axis=1)
-    coefficients, *_ = np.linalg.lstsq(design, np.log(residual), rcond=None)
-    return float(coefficients[0])
-
-
-def flip_weight(w1_DP: np.ndarray, x_ND: np.ndarray, sigma: float) -> float:
-    """F = Σ_ij exp(−z_ij²/2) over samples and live units, z_ij = w_jᵀx_i/(σ‖w_j‖)."""
-    norms_P = np.linalg.norm(w1_DP, axis=0)
-    z_NP = x_ND @ (w1_DP[:, norms_P > 0] / norms_P[norms_P > 0]) / sigma
-    return float(np.sum(np.exp(-(z_NP**2) / 2)))
-
-
-def log_log_slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Exponent a of y ~ x^a by regression on logarithms."""
-    return float(np.polyfit(np.log(x), np.log(y), 1)[0])
+    return Verdict.FAILS if low > tolerance else Verdict.INCONCLUSIVE

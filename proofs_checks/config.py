@@ -1,8 +1,12 @@
-"""Configuration of a run: what the command line fills in."""
+"""What a run is asked to do, and the data that it names."""
 
 from dataclasses import dataclass
 
+import numpy as np
+from jaxtyping import Float
+
 from dae_theory.checks import InputError, check_count, check_noise_and_decay
+from dae_theory.data import Dataset, load
 
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")
@@ -60,3 +64,32 @@ class RunConfig:
     def seed_list(self) -> tuple[int, ...]:
         """The seeds trained, 0 … seeds−1 (at most QUICK_SEEDS of them when quick)."""
         return tuple(range(min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds))
+
+
+@dataclass(frozen=True)
+class DataUsed:
+    """Samples that claims were checked on: the data set's ``name`` and the hash of all of it that
+    was looked at, how samples were selected from it, and the hash of those (SHA-256)."""
+
+    name: str
+    sha256: str
+    selection: str
+    selected_sha256: str
+
+
+def data_used(dataset: Dataset, x_ND: Float[np.ndarray, "N D"], selection: str) -> DataUsed:
+    """The record of the samples ``x_ND``, selected from a data set."""
+    return DataUsed(dataset.name, dataset.sha256, selection, Dataset("", x_ND).sha256)
+
+
+def load_data(config: RunConfig, name: str, n: int) -> Dataset:
+    """The named data set as the config reads it, with at least ``n`` samples if it has as many.
+
+    Raises:
+      InputError: for data that cannot be read, or fewer samples than the config asks for.
+    """
+    limit = n if name == "simplex" else max(config.limit, n)
+    dataset = load(name, limit, size=config.size, gray=config.gray, center=config.center)
+    if config.n is not None and len(dataset.x) < n:
+        raise InputError(f"n: {name} has {len(dataset.x)} samples, asked for {n}")
+    return dataset

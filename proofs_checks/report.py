@@ -1,10 +1,13 @@
 """Results of a run for people and programs: console table, JSON, HTML, LaTeX."""
 
+import io
 import json
 import math
 import os
 import platform
-from dataclasses import asdict, dataclass
+import subprocess
+from collections import Counter
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from proofs_checks.claims import Claim, Evidence, Verdict, confidence_interval, judge, unmet
-from proofs_checks.config import RunConfig
+from dae_theory.files import write_whole
+from proofs_checks.claims import Kind, Result, Verdict
+from proofs_checks.config import DataUsed, RunConfig
 
-SCHEMA = 1
+SCHEMA = 2
 CONSOLE_WIDTH = 100
 STYLES = {
     Verdict.HOLDS: "green",
@@ -29,46 +33,58 @@ STYLES = {
 PACKAGES = ("dae-theory", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 
 
-@dataclass(frozen=True)
-class Result:
-    """A claim with its evidence and verdict; ``wall_s`` seconds to check it, training excluded."""
-
-    claim: Claim
-    evidence: Evidence
-    verdict: Verdict
-    wall_s: float
-
-    @property
-    def as_expected(self) -> bool:
-        """The verdict is the expected one, or the claim says nothing on these data."""
-        return self.verdict in (self.claim.expected, Verdict.VACUOUS)
-
-
-def evaluate(claim: Claim, experiment, wall_clock) -> Result:
-    """Check one claim; ``wall_clock`` returns seconds."""
-    start = wall_clock()
-    evidence = claim.check(experiment)
-    return Result(claim, evidence, judge(evidence), wall_clock() - start)
-
-
-def environment() -> dict[str, str | int]:
-    """Where the run took place."""
+def environment() -> dict[str, str | int | None]:
+    """Where the run took place, in which precision, and of which commit the code is."""
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cpus": os.cpu_count() or 0,
         "devices": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "precision": "float64" if jax.config.jax_enable_x64 else "float32",
+        "matmul_precision": jax.config.jax_default_matmul_precision or "default",
+        "commit": commit(),
     } | {name: version(name) for name in PACKAGES}
 
 
+def commit() -> str | None:
+    """The checked-out commit, marked where files differ from it; None outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        if Path(git("rev-parse", "--show-toplevel")).resolve() != root:
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
 def as_dict(
-    results: list[Result], config: RunConfig, command: str, settings: dict, wall_s: float
+    results: list[Result],
+    config: RunConfig,
+    command: str,
+    settings: dict[str, dict],
+    data: dict[str, tuple[DataUsed, ...]],
+    wall_s: float,
 ) -> dict:
-    """The report as plain data (schema 1); numbers that are not finite become null."""
+    """The report as plain data (schema 2); numbers that are not finite become null.
+
+    ``settings`` and ``data`` are by regime: what was checked, and on which samples.
+    """
     return {
         "schema": SCHEMA,
         "command": command,
-        "config": asdict(config) | {"resolved": _finite_settings(settings)},
+        "config": asdict(config)
+        | {
+            "resolved": {
+                name: _finite_values(values) | {"data_sets": [asdict(used) for used in data[name]]}
+                for name, values in settings.items()
+            }
+        },
         "environment": environment(),
         "wall_s": round(wall_s, 3),
         "claims": [_claim_dict(result) for result in results],
@@ -76,42 +92,33 @@ def as_dict(
 
 
 def _claim_dict(result: Result) -> dict:
-    claim, evidence = result.claim, result.evidence
-    interval = confidence_interval(evidence.errors)
+    claim, measured = result.claim, result.measured
+    interval = measured.interval
     return {
         "id": claim.id,
+        "kind": str(claim.kind),
         "statement": claim.statement,
         "source": claim.source,
         "expected": str(claim.expected),
         "verdict": str(result.verdict),
-        "measured": _finite(evidence.measured),
-        "predicted": _finite(evidence.predicted),
-        "error": _finite(evidence.error),
-        "tolerance": evidence.tolerance,
-        "ci95": None if interval is None else list(interval),
+        "measured": _finite(measured.measured),
+        "predicted": _finite(measured.predicted),
+        "error": _finite(measured.error),
+        "tolerance": claim.tolerance,
+        "ci95": None if interval is None else [interval.low, interval.high],
         "assumptions": {
-            name: {
-                "value": _finite(assumption.value),
-                "required": assumption.required,
-                "met": bool(assumption.met),
-            }
-            for name, assumption in evidence.assumptions.items()
+            name: {"value": _finite(a.value), "required": a.required, "met": a.met}
+            for name, a in result.assumptions.items()
         },
-        "seeds": list(evidence.seeds),
+        "seeds": list(measured.seeds),
         "wall_s": round(result.wall_s, 3),
-        "note": evidence.note,
+        "note": measured.note,
     }
 
 
-def _finite_settings(settings: dict) -> dict:
-    """Settings by regime with numbers that are not finite replaced by None."""
-    return {
-        regime: {
-            name: _finite(value) if isinstance(value, float) else value
-            for name, value in values.items()
-        }
-        for regime, values in settings.items()
-    }
+def _finite_values(values: dict) -> dict:
+    """The values, with numbers that are not finite replaced by None."""
+    return {k: _finite(v) if isinstance(v, float) else v for k, v in values.items()}
 
 
 def _finite(value: float) -> float | None:
@@ -133,17 +140,17 @@ def print_table(results: list[Result], verbose: bool, console: Console | None = 
     ):
         table.add_column(heading, justify=justify, no_wrap=True)
     for result in results:
-        evidence = result.evidence
-        interval = confidence_interval(evidence.errors)
+        measured = result.measured
+        interval = measured.interval
         mark = _mark(result)
         table.add_row(
             Text(f"{result.verdict}{mark}", style=STYLES[result.verdict]),
             result.claim.id,
-            _number(evidence.measured),
-            _number(evidence.predicted),
-            _number(evidence.error, digits=2),
-            "" if interval is None else f"{interval[0]:.1e}…{interval[1]:.1e}",
-            _number(evidence.tolerance, digits=2),
+            _number(measured.measured),
+            _number(measured.predicted),
+            _number(measured.error, digits=2),
+            "" if interval is None else f"{interval.low:.1e}…{interval.high:.1e}",
+            _number(result.claim.tolerance, digits=2),
         )
     console.print(table)
     if any(_mark(result) == " *" for result in results):
@@ -167,25 +174,25 @@ def _unmet_assumptions(results: list[Result]) -> list[str]:
     """Each assumption that made a claim vacuous, once, with its measured value."""
     lines: dict[str, str] = {}
     for result in results:
-        for name, assumption in unmet(result.evidence.assumptions).items():
+        for name, assumption in result.unmet.items():
             text = f"{name} = {assumption.value:.4g}, required {assumption.required}"
             lines.setdefault(name, text)
     return list(lines.values())
 
 
 def _print_details(result: Result, console: Console) -> None:
-    claim, evidence = result.claim, result.evidence
+    claim = result.claim
     console.print()
     console.print(f"{claim.id}  [{result.verdict}]", style="bold", markup=False)
-    console.print(f"  {claim.statement}  ({claim.source})", markup=False)
-    for name, assumption in evidence.assumptions.items():
+    console.print(f"  {claim.statement}  ({claim.source}; {claim.kind})", markup=False)
+    for name, assumption in result.assumptions.items():
         met = "met" if assumption.met else "NOT MET"
         console.print(
             f"  {name} = {assumption.value:.4g}, required {assumption.required}: {met}",
             markup=False,
         )
-    if evidence.note:
-        console.print(f"  {evidence.note}", markup=False)
+    if result.measured.note:
+        console.print(f"  {result.measured.note}", markup=False)
 
 
 def _number(value: float, digits: int = 4) -> str:
@@ -203,16 +210,24 @@ def write_files(folder: Path, report: dict, arrays: dict[str, np.ndarray]) -> No
         undefined=jinja2.StrictUndefined,
     )
     templates.filters["number"] = lambda value: "–" if value is None else f"{value:.4g}"
-    _replace(folder / "report.json", json.dumps(report, indent=1, allow_nan=False).encode())
+    write_whole(folder / "report.json", json.dumps(report, indent=1, allow_nan=False).encode())
     for name in ("report.html", "report.tex"):
-        _replace(folder / name, templates.get_template(name).render(report=report).encode())
-    partial = folder / "results.npz.part"
-    with partial.open("wb") as file:
-        np.savez_compressed(file, **arrays)
-    partial.replace(folder / "results.npz")
+        write_whole(folder / name, templates.get_template(name).render(report=report).encode())
+    packed = io.BytesIO()
+    np.savez_compressed(packed, **arrays)
+    write_whole(folder / "results.npz", packed.getvalue())
 
 
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
+def summary_lines(results: list[Result]) -> list[str]:
+    """How many claims have which verdict: all, and by kind, since only some are evidence."""
+    lines = [f"{len(results)} claims: {_counts(results)}"]
+    for kind in Kind:
+        of_kind = [result for result in results if result.claim.kind is kind]
+        if of_kind:
+            lines.append(f"  {kind}: {_counts(of_kind)}")
+    return lines
+
+
+def _counts(results: list[Result]) -> str:
+    counts = Counter(result.verdict for result in results)
+    return ", ".join(f"{count} {verdict}" for verdict, count in counts.items())

@@ -1,4 +1,4 @@
-"""How things are measured in every regime: noised inputs, distances, spikiness, decay exponents."""
+"""What several regimes measure: noised inputs, distances, spikiness, exact losses, exponents."""
 
 import jax
 import numpy as np
@@ -8,7 +8,8 @@ from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.model import encode
 from dae_theory.relu.units import collinear_groups, merge_groups, spikiness
 from dae_theory.solve.derivatives import gradient_norm
-from proofs_checks.claims import fit_flip_exponent
+from dae_theory.theory.remainder import fit_flip_exponent
+from proofs_checks.claims import Measured
 from proofs_checks.nets import Nets
 
 EXACT_MARGIN = 6.0  # gate margin from which the closed forms are exact to 1e-8
@@ -60,13 +61,18 @@ def exact_loss_value(
         return float(_exact_loss(w1_DP, w2_DP, x_ND, sigma, lam))
 
 
-def residual_evidence(z: np.ndarray, flips: np.ndarray, residual: np.ndarray) -> dict:
-    """The exponent of the residual, beside the 1 that the theory predicts."""
-    kappa = fit_flip_exponent(z, flips, residual)
-    return {
-        "measured": kappa,
-        "predicted": 1.0,
-        "errors": np.array([abs(kappa - 1)]),
-        "note": f"κ of ‖∇L‖ = C z^b F^κ, F = Σ exp(−z_ij²/2) over gates; z from {z[0]:.2f} to "
-        f"{z[-1]:.2f} by σ",
-    }
+def residual_exponent(
+    z_T: Float[np.ndarray, " T"],
+    flips_T: Float[np.ndarray, " T"],
+    residual_T: Float[np.ndarray, " T"],
+) -> Measured:
+    """The exponent of the residual in F, beside the 1 that the theory predicts
+    (docs/THEORY.md#remainder)."""
+    kappa = fit_flip_exponent(z_T, flips_T, residual_T)
+    return Measured(
+        measured=kappa,
+        predicted=1.0,
+        errors=np.array([abs(kappa - 1)]),
+        note=f"κ of ‖∇L‖ = C z^b F^κ, F = Σ exp(−z_ij²/2) over gates; z from {z_T[0]:.2f} to "
+        f"{z_T[-1]:.2f} by σ",
+    )

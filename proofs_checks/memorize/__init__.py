@@ -1,0 +1,5 @@
+"""Memorization (Corollary 3.2): each sample is its own cluster, and the weights store it."""
+
+from proofs_checks.memorize import closed_form, trained, unseen
+
+CLAIMS = (*closed_form.CLAIMS, *trained.CLAIMS, *unseen.CLAIMS)

@@ -1,0 +1,229 @@
+"""Do nets trained from random starts reach (5), in their columns, gains, loss and activities?"""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from dae_theory.relu.model import encode
+from dae_theory.relu.units import live_units, spikiness
+from dae_theory.weights.compare import assign_blocks
+from proofs_checks.claims import Claim, Kind, Measured, Mutant, given
+from proofs_checks.memorize.experiment import TRAINED, Memorization
+from proofs_checks.monte_carlo import merged_statistics, noised
+from proofs_checks.mutants import DOUBLE_LAMBDA, UNTRAINED
+from proofs_checks.nets import with_scaled_columns
+
+WATCHED = given(
+    "gradient training",
+    "watched step by step",
+    lambda e: e.nets.live is not None,
+    needs_others=True,
+)
+
+
+def columns(e: Memorization) -> Measured:
+    """Worst cosine of a live column with its sample."""
+    errors = np.array([1 - float(np.nanmin(c.cosines)) for c in e.comparisons])
+    note = "worst cosine of a live column of W1 or W2 with its training sample"
+    return Measured(1 - float(np.mean(errors)), 1.0, errors, e.nets.seeds, note)
+
+
+def coverage(e: Memorization) -> Measured:
+    """Share of samples that no live unit stores."""
+    errors = np.array([float(np.mean(~c.stored)) for c in e.comparisons])
+    note = "share of training samples that some live unit stores"
+    return Measured(1 - float(np.mean(errors)), 1.0, errors, e.nets.seeds, note)
+
+
+def gains(e: Memorization) -> Measured:
+    """Worst relative error of a summed gain."""
+    return Measured(
+        float(np.mean([np.concatenate(c.gains) for c in e.comparisons])),
+        float(np.mean(e.prediction.gains)),
+        np.array([float(np.max(c.gain_errors)) for c in e.comparisons]),
+        e.nets.seeds,
+        "summed over collinear units; the error is the worst sample's",
+    )
+
+
+def trained_loss(e: Memorization) -> Measured:
+    """Relative distance of the loss of trained nets to the predicted one."""
+    return Measured(
+        float(np.mean([c.loss for c in e.comparisons])),
+        e.prediction.loss,
+        np.array([c.loss_error for c in e.comparisons]),
+        e.nets.seeds,
+    )
+
+
+def tied(e: Memorization) -> Measured:
+    """Largest difference of a live unit's two columns."""
+    errors = np.array([float(np.nanmax(c.tie_errors)) for c in e.comparisons])
+    note = "largest ‖w1_j − w2_j‖/‖w1_j‖ of a live unit"
+    return Measured(float(np.mean(errors)), 0.0, errors, e.nets.seeds, note)
+
+
+def balance(e: Memorization) -> Measured:
+    """Largest imbalance of the norms of a live unit's two columns."""
+    errors = np.array([float(np.nanmax(c.balance_errors)) for c in e.comparisons])
+    note = "largest |‖w1_j‖/‖w2_j‖ − 1| of a live unit"
+    return Measured(float(np.mean(errors)), 0.0, errors, e.nets.seeds, note)
+
+
+def thinning(e: Memorization) -> Measured:
+    """How often a unit that had died came back: the rise of the live count above its minimum."""
+    live, steps = e.nets.live, e.nets.steps
+    rise = np.max(live - np.minimum.accumulate(live, axis=1), axis=1)
+    halved = live <= e.width / 2
+    reached = halved.any(axis=1)
+    half = np.median(steps[halved.argmax(axis=1)][reached]) if reached.any() else np.nan
+    speed = f"half of them dead by step {half:.0f} (median)" if reached.any() else "none halved"
+    return Measured(
+        float(np.mean(live[:, -1])),
+        float(len(e.problem.x)),
+        rise / e.width,
+        e.nets.seeds,
+        f"live units at step {steps[-1]}, of {e.width}; {np.mean(live[:, 0]):.1f} at step "
+        f"{steps[0]}; {speed}; predicted: the sparse minimum; error: share that came back",
+    )
+
+
+def spiky(e: Memorization) -> Measured:
+    """Energy share outside the largest unit, collinear units merged."""
+    x_ND, sigma = e.problem.x, e.problem.sigma
+    statistics = merged_statistics(e.nets, x_ND, sigma)
+    share = np.array([np.mean(np.nan_to_num(s["top1_share"])) for s in statistics])
+    raw = [spikiness(np.asarray(encode(w1, noised(x_ND, sigma, 4)))) for w1, _ in e.nets.pairs]
+    units = np.mean([np.nanmean(s["participation_ratio"]) for s in raw])
+    std = np.mean([np.mean(s["std"]) for s in raw])
+    return Measured(
+        float(np.mean(share)),
+        1.0,
+        1 - share,
+        e.nets.seeds,
+        "energy share of the largest unit, collinear units merged; unmerged: "
+        f"{units:.1f} effective units of {e.width}, std {std:.3f}",
+    )
+
+
+def units_of_first_sample(e: Memorization) -> Bool[np.ndarray, "S P"]:
+    """(S, P) units that store the first sample."""
+    x_ND = e.problem.x
+    labels_N = np.arange(len(x_ND))
+    return np.stack([assign_blocks(w1, w2, x_ND, labels_N) == 0 for w1, w2 in e.nets.pairs])
+
+
+def scaled(encoder: float, decoder: float) -> Callable[[Memorization], Memorization]:
+    """Columns that store the first sample scaled."""
+
+    def apply(e: Memorization) -> Memorization:
+        chosen_SP = units_of_first_sample(e)
+        return replace(e, replaced=with_scaled_columns(e.nets, chosen_SP, encoder, decoder))
+
+    return apply
+
+
+def perturbed_column(e: Memorization) -> Memorization:
+    """One live column of W1 moved by 10% of its norm in a random direction."""
+    rng = np.random.default_rng(0)
+    w1_SDP = e.nets.w1.copy()
+    for net, (w1, w2) in enumerate(e.nets.pairs):
+        j = int(np.argmax(live_units(w1, w2)))
+        direction = rng.standard_normal(len(w1))
+        w1_SDP[net, :, j] += 0.1 * np.linalg.norm(w1[:, j]) * direction / np.linalg.norm(direction)
+    return replace(e, replaced=replace(e.nets, w1=w1_SDP))
+
+
+def reversed_training(e: Memorization) -> Memorization:
+    """The count of live units runs backwards."""
+    return replace(e, replaced=replace(e.nets, live=e.nets.live[:, ::-1]))
+
+
+FORGOTTEN = Mutant("first sample forgotten", scaled(0.0, 0.0))
+GAIN_OFF = Mutant("first sample's units scaled by 1.1", scaled(1.1, 1.1))
+
+CLAIMS = (
+    Claim(
+        id="cor3.2/columns",
+        statement="From random starts, every live column is collinear with a training sample.",
+        source="docs/THEORY.md#eq-5",
+        requires=TRAINED,
+        measure=columns,
+        tolerance=0.01,
+        mutants=(UNTRAINED,),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.2/coverage",
+        statement="From random starts, every training sample is stored.",
+        source="docs/THEORY.md#eq-5",
+        requires=TRAINED,
+        measure=coverage,
+        tolerance=0.0,
+        mutants=(FORGOTTEN,),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.2/gains",
+        statement="The summed gain of the units that store x is (‖x‖²−nλ)/(‖x‖²+σ²).",
+        source="docs/THEORY.md#eq-5",
+        requires=TRAINED,
+        measure=gains,
+        tolerance=0.01,
+        mutants=(GAIN_OFF, DOUBLE_LAMBDA),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.2/trained-loss",
+        statement="Trained nets reach the loss of (5).",
+        source="docs/THEORY.md#cor-3.2",
+        requires=TRAINED,
+        measure=trained_loss,
+        tolerance=1e-3,
+        mutants=(GAIN_OFF, FORGOTTEN),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.2/tied",
+        statement="Encoder and decoder agree, W1 = W2, though trained freely.",
+        source="docs/THEORY.md#eq-5",
+        requires=TRAINED,
+        measure=tied,
+        tolerance=0.05,
+        mutants=(Mutant("one column of W1 moved by 10%", perturbed_column),),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="balance/columns",
+        statement="At a stationary point with λ > 0, ‖w1_j‖ = ‖w2_j‖ for every unit.",
+        source="docs/THEORY.md#balance",
+        requires=TRAINED,
+        measure=balance,
+        tolerance=0.01,
+        mutants=(Mutant("first sample's W1 columns scaled by 1.1", scaled(1.1, 1 / 1.1)),),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.2/live-units",
+        statement="Training thins the units out towards zero columns: none that died comes back.",
+        source="docs/THEORY.md#zero-columns",
+        requires=(*TRAINED, WATCHED),
+        measure=thinning,
+        tolerance=0.05,
+        mutants=(Mutant("training run backwards", reversed_training),),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.2/spiky",
+        statement="The representation of a noised training sample is spiky: one unit holds its "
+        "energy.",
+        source="docs/THEORY.md#representation",
+        requires=TRAINED,
+        measure=spiky,
+        tolerance=0.01,
+        mutants=(UNTRAINED,),
+        kind=Kind.CONFIRMATORY,
+    ),
+)
