@@ -1,10 +1,145 @@
-"""What the commands of this project have in common."""
+"""What the commands of this project share: options made from a dataclass, one way to start and to
+end, JAX's settings, a progress bar.
 
-from collections.abc import Sequence
+A command is a frozen dataclass of `option` fields and a function of it:
 
+    @dataclass(frozen=True)
+    class Options:
+        out: str | None = option(None, "Folder of the results.")
+        config: SweepConfig = field(default_factory=SweepConfig)  # its options are options, too
+
+    def main(argv: list[str]) -> int:
+        return run_main(sweep, Options, argv, __doc__)
+
+    if __name__ == "__main__":
+        configure_jax(float64=False)
+        sys.exit(main(sys.argv))
+"""
+
+import dataclasses
+import io
+import os
+import sys
+import time
+import types
+import typing
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeVar
+
+import jax
 from absl import flags
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from dae_theory.checks import InputError
+from dae_theory.files import cache_folder
+
+Config = TypeVar("Config")
+DEFINE = {
+    bool: flags.DEFINE_bool,
+    float: flags.DEFINE_float,
+    int: flags.DEFINE_integer,
+    str: flags.DEFINE_string,
+}
+BAR_AFTER_S = 2.0
+
+flags.disclaim_key_flags()  # --help lists the options under the command's file, not this one
+
+
+def option(default: Any, text: str, flag: str | None = None) -> Any:
+    """A field of a frozen dataclass that is an option of the command line.
+
+    Args:
+      default: a bool, int, float or str, a tuple of these (a list separated by commas on the
+        command line), or None where the field's type is one of them or None.
+      text: what --help says.
+      flag: name on the command line, where it is not the field's.
+    """
+    return dataclasses.field(default=default, metadata={"help": text, "flag": flag})
+
+
+class _Option(NamedTuple):
+    """A field that is an option; ``kind`` is the type of its value, or of each of a list."""
+
+    name: str
+    flag: str
+    text: str
+    default: Any
+    kind: type
+    is_list: bool
+
+
+def _split_fields(config_class: type) -> tuple[list[_Option], dict[str, type]]:
+    """The options of a dataclass, and its fields that are dataclasses with options of their own."""
+    options, nested = [], {}
+    hints = typing.get_type_hints(config_class)
+    for field in dataclasses.fields(config_class):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind):
+            nested[field.name] = kind
+        elif "help" in field.metadata:
+            if typing.get_origin(kind) in (types.UnionType, typing.Union):  # X | None
+                (kind,) = (k for k in typing.get_args(kind) if k is not types.NoneType)
+            is_list = typing.get_origin(kind) is tuple
+            kind = typing.get_args(kind)[0] if is_list else kind
+            flag = field.metadata["flag"] or field.name
+            text = field.metadata["help"]
+            options.append(_Option(field.name, flag, text, field.default, kind, is_list))
+    return options, nested
+
+
+def define_flags(config_class: type, values: flags.FlagValues) -> None:
+    """Define the options of a dataclass, and of dataclasses that are its fields, in ``values``."""
+    options, nested = _split_fields(config_class)
+    for _, flag, text, default, kind, is_list in options:
+        if is_list:
+            default = None if default is None else [str(item) for item in default]
+        define = flags.DEFINE_list if is_list else DEFINE[kind]
+        define(flag, default, text, flag_values=values)
+    for kind in nested.values():
+        define_flags(kind, values)
+
+
+def config_from_flags(config_class: type[Config], values: flags.FlagValues) -> Config:
+    """The dataclass that parsed options describe; fields that are no options keep their default.
+
+    Raises:
+      InputError: for a list with an element of the wrong kind, and as the dataclass itself.
+    """
+    options, nested = _split_fields(config_class)
+    given = {known.name: _value_of(known, values[known.flag].value) for known in options}
+    given |= {name: config_from_flags(kind, values) for name, kind in nested.items()}
+    return config_class(**given)
+
+
+def _value_of(option: _Option, value: Any) -> Any:
+    if value is None or not option.is_list:
+        return value
+    try:
+        return tuple(option.kind(item) for item in value)
+    except ValueError:
+        raise InputError(
+            f"{option.flag}: expected numbers separated by commas, got {','.join(value)!r}"
+        ) from None
+
+
+@dataclasses.dataclass(frozen=True)
+class CommonOptions:
+    """What every command has."""
+
+    help: bool = option(False, "Print this help and stop.")
+    compilation_cache: bool = option(True, "Keep compiled programs for later runs.")
 
 
 def parse_options(options: flags.FlagValues, argv: Sequence[str], description: str) -> bool:
@@ -22,3 +157,122 @@ def parse_options(options: flags.FlagValues, argv: Sequence[str], description: s
         print(options.get_help())
         return False
     return True
+
+
+def run_main(
+    command: Callable[[Config], int],
+    options_class: type[Config],
+    argv: Sequence[str],
+    description: str,
+    on_os_error: Callable[[OSError], str] = str,
+) -> int:
+    """Run a command line; returns the exit status, 2 after one line on stderr for bad input.
+
+    Args:
+      command: does the work; returns the exit status.
+      options_class: frozen dataclass of `option` fields, which ``command`` takes.
+      argv: name of the program and its arguments.
+      description: printed by --help before the options.
+      on_os_error: what to say of a file that cannot be read or written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # terminals that lack σ or …
+    values = flags.FlagValues()
+    define_flags(options_class, values)
+    define_flags(CommonOptions, values)
+    try:
+        if not parse_options(values, argv, description):
+            return 0
+        if not values.compilation_cache:
+            jax.config.update("jax_enable_compilation_cache", False)
+        return command(config_from_flags(options_class, values))
+    except (InputError, flags.Error) as error:
+        print(f"error: {error}", file=sys.stderr)
+    except OSError as error:
+        print(f"error: {on_os_error(error)}", file=sys.stderr)
+    return 2
+
+
+def configure_jax(*, float64: bool, compilation_cache: bool = True) -> None:
+    """JAX's settings for a process that runs a command, before its first computation.
+
+    Products of matrices are exact to rounding on every device; a CPU counts as a device for each
+    core unless XLA_FLAGS says otherwise; compiled programs are kept in `cache_folder`/jax, or
+    where JAX_COMPILATION_CACHE_DIR says.
+
+    Args:
+      float64: whether arrays are float64 where nothing else is said.
+      compilation_cache: False where compilation itself is timed.
+    """
+    jax.config.update("jax_enable_x64", float64)
+    jax.config.update("jax_default_matmul_precision", "highest")
+    if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    if not compilation_cache:
+        jax.config.update("jax_enable_compilation_cache", False)
+    elif not jax.config.jax_compilation_cache_dir:
+        _keep_compiled_programs()
+
+
+def _keep_compiled_programs() -> None:
+    """Use the persistent compilation cache where its folder can be written; else go without."""
+    try:
+        folder = cache_folder() / "jax"
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, RuntimeError):  # RuntimeError: no home
+        return
+    if not os.access(folder, os.W_OK):
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    # An entry that another process is just writing, or that a kill cut short, is compiled again.
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+class _Rate(ProgressColumn):
+    """Steps per second."""
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+
+
+class ProgressBar:
+    """A bar on stderr, if that is a terminal, once something has taken two seconds.
+
+    To be used under `contextlib.closing`; ``rate`` shows steps per second.
+    """
+
+    def __init__(self, *, rate: bool = False, console: Console | None = None) -> None:
+        self._rate = rate
+        self._console = Console(stderr=True) if console is None else console
+        self._start = time.monotonic()
+        self._bar: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def __call__(self, what: str, done: float, total: float, note: str = "") -> None:
+        """Show that ``done`` of ``total`` steps of ``what`` are done."""
+        if self._bar is None:
+            if time.monotonic() - self._start < BAR_AFTER_S or not self._console.is_terminal:
+                return
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+                *([_Rate()] if self._rate else []),
+                TimeElapsedColumn(),
+                TimeRemainingColumn(),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+        if what not in self._tasks:
+            self._tasks[what] = self._bar.add_task(what, total=total)
+        text = f"{what} {note}".rstrip()
+        self._bar.update(self._tasks[what], completed=done, total=total, description=text)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()

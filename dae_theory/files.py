@@ -11,6 +11,12 @@ import numpy as np
 from dae_theory.checks import InputError
 
 
+def cache_folder() -> Path:
+    """Where downloads and compiled programs are kept: ``$DAE_THEORY_CACHE``, else
+    ``~/.cache/dae_theory``."""
+    return Path(os.environ.get("DAE_THEORY_CACHE") or Path.home() / ".cache" / "dae_theory")
+
+
 @contextlib.contextmanager
 def held(lock: Path, busy: str) -> Iterator[None]:
     """Hold a lock file, which a process that dies lets go; without effect on a file system that
