@@ -103,10 +103,12 @@ def _fashion_mnist_path(filename: str) -> Path:
             path=cache_folder(),
             downloader=pooch.HTTPDownloader(timeout=30),
         )
-    except (OSError, ValueError) as error:  # ValueError: another hash than the known one
+    except (OSError, ValueError) as error:
+        damaged = "what arrived has not the known SHA-256; it was not kept"
+        reason = error if isinstance(error, OSError) else damaged
         raise InputError(
             f"fashion_mnist: {filename} is not in {FASHION_MNIST_FOLDER}, not in "
-            f"{cache_folder()}, and the download failed ({error}); install the Debian package "
+            f"{cache_folder()}, and the download failed ({reason}); install the Debian package "
             "dataset-fashion-mnist or put the file into the cache folder"
         ) from error
     return Path(path)
