@@ -142,6 +142,7 @@ class Claim:
       kind: what its verdict is worth as evidence.
       expected: the verdict we believe in.
       part: attribute of the regime's experiment that the claim is about; empty for all of it.
+      slow: checking it takes a minute or more on two cores; its tests are run by hand.
     """
 
     id: str
@@ -154,6 +155,7 @@ class Claim:
     requires: tuple[Requirement, ...] = ()
     expected: Verdict = Verdict.HOLDS
     part: str = ""
+    slow: bool = False
 
     @property
     def location(self) -> str:

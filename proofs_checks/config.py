@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.checks import InputError, check_count, check_noise_and_decay
-from dae_theory.data import Dataset, load
+from dae_theory.commands import option
+from dae_theory.data import NAMES, Dataset, load
 
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")
@@ -17,32 +18,33 @@ QUICK_SEEDS = 4
 class RunConfig:
     """One run of the checks. None means the regime's own default.
 
-    Attributes:
-      regime: one of REGIMES, or 'all'.
-      data: 'simplex', 'mixture', 'faces', 'patches', 'fashion_mnist', or a path.
-      n: training samples; p: units; sigma: noise level; lam: weight decay λ.
-      seeds: number of random starts.
-      trainer: 'sgd' (Adam with sampled noise) or 'exact' (solver on the exact loss).
-      quick: at most QUICK_SEEDS random starts.
-      center: subtract the mean of image and file data.
-      size, gray, limit: how a folder of images is read, and how many samples are looked at.
-      weights: path of weights trained elsewhere, checked instead of training.
+    Raises:
+      InputError: for an unknown regime or trainer, counts below 1, σ ≤ 0, λ < 0.
     """
 
-    regime: str
-    data: str | None = None
-    n: int | None = None
-    p: int | None = None
-    sigma: float | None = None
-    lam: float | None = None
-    seeds: int = 8
-    trainer: str = "sgd"
-    quick: bool = False
-    center: bool = True
-    size: int | None = None
-    gray: bool = True
-    limit: int = 200
-    weights: str | None = None
+    regime: str = option("all", f"{', '.join(REGIMES)}, or all.")
+    data: str | None = option(
+        None,
+        f"{', '.join(NAMES)}, FILE.npy, FILE.npz or a folder of images; default: faces for "
+        "memorize and diffusion, a synthetic mixture for generalize and hybrid, all three for "
+        "certify.",
+    )
+    n: int | None = option(None, "Training samples.")
+    p: int | None = option(None, "Units.")
+    sigma: float | None = option(None, "Noise level, in data units.")
+    lam: float | None = option(None, "Weight decay λ of objective (1).")
+    seeds: int = option(8, "Random starts.")
+    trainer: str = option(
+        "sgd", "sgd (Adam with sampled noise) or exact (the solver on the exact loss)."
+    )
+    quick: bool = option(False, f"At most {QUICK_SEEDS} random starts.")
+    center: bool = option(True, "Subtract the mean of image and file data.")
+    size: int | None = option(None, "Side to which the images of a folder are resized.")
+    gray: bool = option(True, "Read a folder of images as gray.")
+    limit: int = option(200, "Most samples looked at to choose from.")
+    weights: str | None = option(
+        None, "FILE.npz with W1, W2, X, sigma, lam to check instead of training."
+    )
 
     def __post_init__(self) -> None:
         if self.regime not in (*REGIMES, "all"):
