@@ -1,10 +1,10 @@
-"""The closed forms of the theory, as functions that return a prediction (THEORY.md §3-§6).
+"""The closed forms of the theory, as functions that return a prediction (docs/THEORY.md#thm-3.1).
 
 Each cluster k is a block of units; inside it the net is the linear map
 M_k = U diag(m) Uᵀ with gains m. Memorization is the case of one sample per block.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from scipy.fft import dct
 from scipy.linalg import hadamard
 
 from dae_theory.checks import InputError, check_count, check_noise_and_decay, check_samples
+from dae_theory.data.dataset import Mixture
 from dae_theory.theory.separability import gate_margin
 
 
@@ -63,8 +64,9 @@ def spread_rotation(width: int, rank: int) -> Float[np.ndarray, "P R"]:
     """Orthonormal columns O with entries as even as possible, the first column constant 1/√width.
 
     Every unit of a block then sees the mean direction with equal weight, and no unit sees so
-    much of another direction that its gate closes (THEORY.md §3). Hadamard columns when the
-    width is a power of two (all entries ±1/√width), else cosines (DCT-II, at most √(2/width)).
+    much of another direction that its gate closes (docs/THEORY.md#rotations). Hadamard columns
+    when the width is a power of two (all entries ±1/√width), else cosines (DCT-II, at most
+    √(2/width)).
     """
     if width == 0:
         return np.zeros((0, rank))
@@ -222,18 +224,40 @@ def predict_generalization(
 
 
 def predict_hybrid_gain(norm: float, count: int, n: int, sigma: float, lam: float) -> float:
-    """Corollary 3.4, equation (8): squared column scale r² of a sample that occurs ``count``
-    times among ``n`` and has the given norm; its gain is r²·norm²."""
+    """Gain of a sample that occurs ``count`` times among ``n`` (docs/THEORY.md#eq-8).
+
+    With s = ``norm``² it is r²s = (s − nλ/count)_+/(s + σ²): in the hybrid regime, one unit with
+    column r x holds the sample x.
+    """
     square = norm**2
-    return max(square - n * lam / count, 0.0) / (square**2 + sigma**2 * square)
+    return max(square - n * lam / count, 0.0) / (square + sigma**2)
 
 
 def linear_test_loss(
     m_DD: Float[np.ndarray, "D D"], second_moment_DD: Float[np.ndarray, "D D"], sigma: float
 ) -> float:
-    """E‖M(x+σε) − x‖² = tr((M−I) S (M−I)ᵀ) + σ²‖M‖_F² for any linear M (THEORY.md §5)."""
+    """E‖M(x+σε) − x‖² = tr((M−I) S (M−I)ᵀ) + σ²‖M‖_F² for any linear M
+    (docs/THEORY.md#test-loss)."""
     error_DD = m_DD - np.eye(len(m_DD))
     return float(np.sum((error_DD @ second_moment_DD) * error_DD) + sigma**2 * np.sum(m_DD**2))
+
+
+def limit_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
+    """Σ_k ρ_k [Σ_{j≤p_k} e σ²/(e+σ²) + Σ_{j>p_k} e], e eigenvalues of S_k (docs/THEORY.md#eq-7):
+    the test loss of block k's ``widths[k]`` units as n → ∞ and λ → 0."""
+    return float(
+        sum(
+            prior * (np.sum(e[:width] * sigma**2 / (e[:width] + sigma**2)) + e[width:].sum())
+            for (prior, e), width in zip(population_spectra(mixture), widths, strict=True)
+        )
+    )
+
+
+def population_spectra(mixture: Mixture) -> Iterator[tuple[float, Float[np.ndarray, " D"]]]:
+    """Prior and falling eigenvalues of S_k = μ_kμ_kᵀ + Σ_k of each cluster."""
+    for mean, cov, prior in zip(mixture.means, mixture.covs, mixture.priors, strict=True):
+        values = np.linalg.eigvalsh(np.outer(mean, mean) + cov)[::-1]
+        yield prior, np.clip(values, 0, None)
 
 
 def _eigenpairs(
@@ -278,7 +302,7 @@ def _population_margin(w_DP, blocks_P, means_KD, covs_KDD, sigma) -> float:
 def block_eigenvalues(
     x_ND: Float[Array, "N D"], labels_N: Int[Array, " N"]
 ) -> tuple[Float[np.ndarray, " R"], ...]:
-    """Nonzero eigenvalues s_j of X_kX_kᵀ for each cluster, largest first (THEORY.md §3)."""
+    """Nonzero eigenvalues s_j of X_kX_kᵀ for each cluster, largest first (docs/THEORY.md#eq-2)."""
     x_ND, labels_N = check_samples(x_ND), np.asarray(labels_N)
     spectra = []
     for k in np.unique(labels_N):

@@ -18,6 +18,7 @@ from dae_theory import (
 from dae_theory.theory.closed_forms import (
     block_eigenvalues,
     block_gains,
+    limit_test_loss,
     linear_test_loss,
     spread_rotation,
 )
@@ -280,6 +281,7 @@ def test_test_loss_tends_to_equation_7_without_decay():
     widths, decays = (4, 3, 2), np.array([1e-3, 3e-4, 1e-4])
     arguments = (mixture.means, mixture.covs, mixture.priors, widths, sigma)
     expected = equation_7(mixture, widths, sigma)
+    np.testing.assert_allclose(limit_test_loss(mixture, widths, sigma), expected, rtol=1e-12)
     np.testing.assert_allclose(
         predict_generalization(*arguments, 0.0).test_loss, expected, rtol=1e-12
     )
@@ -346,18 +348,16 @@ def test_hybrid_gain_equals_blocks_of_duplicates():
     sigma, lam, n = 0.05, 1e-3, 27
     prediction = predict_blocks(x, labels, (1, 1, 3), sigma, lam)
     for k, (norm, count) in enumerate([(1.3, 5), (1.0, 2)]):
-        square_scale = predict_hybrid_gain(norm, count, n, sigma, lam)
-        np.testing.assert_allclose(prediction.gains[k], square_scale * norm**2, rtol=1e-12)
+        gain = predict_hybrid_gain(norm, count, n, sigma, lam)
+        np.testing.assert_allclose(prediction.gains[k], gain, rtol=1e-12)
         column = prediction.w1[:, prediction.blocks == k][:, 0]
-        np.testing.assert_allclose(
-            column, np.sqrt(square_scale) * norm * mixture.means[k], atol=1e-12
-        )
+        np.testing.assert_allclose(column, np.sqrt(gain) * mixture.means[k], atol=1e-12)
         slips = [
             predict_hybrid_gain(norm, count, n, np.sqrt(sigma), lam),
             predict_hybrid_gain(norm, count, n, sigma, lam / 2),
             predict_hybrid_gain(norm, 1, n, sigma, lam),
         ]
-        assert np.all(np.abs(np.array(slips) / square_scale - 1) > 1e-3)
+        assert np.all(np.abs(np.array(slips) / gain - 1) > 1e-3)
     assert predict_hybrid_gain(0.1, 1, 100, sigma, 1.0) == 0.0
 
 
