@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checks": ["InputError"],
+        "statistics": ["Interval"],
         "data.subsets": ["SeparableSubset", "separable_subset"],
         "theory.closed_forms": [
             "Prediction",
@@ -40,7 +41,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "COPY_RATIO",
             "CopyThreshold",
             "Reproducibility",
-            "Share",
             "copy_threshold",
             "fraction_memorized",
             "gap_ratio",

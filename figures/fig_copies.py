@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from dae_theory.memorization.copies import COPY_RATIO
-from figures.results import RunResults
+from figures.results import RunResults, mean_of_seeds
 from figures.style import (
     DUPLICATES,
     GENERALIZING,
@@ -21,7 +21,6 @@ from figures.style import (
     THEORY,
     new_figure,
 )
-from proofs_checks.claims import confidence_interval
 
 ID = "copies"
 REGIMES = ("diffusion",)
@@ -44,7 +43,7 @@ def draw(results: RunResults) -> Figure:
     axes.axvline(COPY_RATIO, color=THEORY, lw=0.8, ls=":")
     for name, (label, color, style) in NAMES.items():
         below_SG = np.mean(results[PREFIX + name][:, :, None] < GRID, axis=1)
-        ends_G = [confidence_interval(column) or (column.mean(),) * 2 for column in below_SG.T]
+        ends_G = [mean_of_seeds(below_S)[1:] for below_S in below_SG.T]
         axes.plot(GRID, below_SG.mean(axis=0), color=color, ls=style, label=label)
         axes.fill_between(GRID, *np.transpose(ends_G), color=color, alpha=0.25, lw=0)
     axes.set(xlabel="gap ratio", ylabel="share of samples below", xlim=(0, 1), ylim=(0, 1.02))

@@ -9,7 +9,7 @@ does the same with its few images. Shades are 95% intervals over seeds.
 import numpy as np
 from matplotlib.figure import Figure
 
-from figures.results import RunResults
+from figures.results import RunResults, mean_of_seeds
 from figures.style import (
     DUPLICATES,
     GENERALIZING,
@@ -20,7 +20,6 @@ from figures.style import (
     new_figure,
     panel_title,
 )
-from proofs_checks.claims import confidence_interval
 
 ID = "denoisers"
 REGIMES = ("diffusion",)
@@ -57,7 +56,7 @@ def draw(results: RunResults) -> Figure:
         for name, (label, color, style) in LINES.items():
             error_ST = results[f"{PREFIX}errors/{points}/{name}"] / (PIXELS * sigma_T**2)
             error_ST = np.maximum(error_ST, LEAST)
-            ends_T = [confidence_interval(e) or (e.mean(),) * 2 for e in error_ST.T]
+            ends_T = [mean_of_seeds(error_S)[1:] for error_S in error_ST.T]
             axes.loglog(sigma_T, error_ST.mean(axis=0), color=color, ls=style, label=label)
             axes.fill_between(sigma_T, *np.transpose(ends_T), color=color, alpha=0.25, lw=0)
         axes.set(ylim=(LEAST, 30), xlabel=r"noise level $\sigma$", ylabel=r"error / $D\sigma^2$")

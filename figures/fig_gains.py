@@ -16,9 +16,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from dae_theory.theory.closed_forms import predict_blocks, predict_hybrid_gain, predict_memorization
+from dae_theory.theory.closed_forms import predict_hybrid_gain, predict_memorization
+from dae_theory.theory.problem import Problem
 from dae_theory.weights.compare import Comparison, compare_weights
-from figures.results import RunResults
+from figures.results import RunResults, mean_of_seeds
 from figures.style import (
     DUPLICATES,
     GENERALIZING,
@@ -29,8 +30,7 @@ from figures.style import (
     new_figure,
     panel_title,
 )
-from proofs_checks.blocks import Blocks, compare_at_measured_widths
-from proofs_checks.claims import confidence_interval
+from proofs_checks.blocks import compare_at_measured_widths
 from proofs_checks.nets import Nets
 
 ID = "gains"
@@ -81,20 +81,20 @@ def memorized_gains(results: RunResults) -> Series:
     return Series("memorized samples, (5)", gains, len(pairs), len(pairs))
 
 
-def _blocks(results: RunResults, regime: str) -> Blocks:
-    return Blocks(
+def _blocks(results: RunResults, regime: str) -> Problem:
+    return Problem(
         results[f"{regime}/x"],
-        results[f"{regime}/labels"],
-        tuple(results[f"{regime}/widths"].tolist()),
         results.number(f"{regime}/sigma"),
         results.number(f"{regime}/lam"),
+        results[f"{regime}/labels"],
+        tuple(results[f"{regime}/widths"].tolist()),
     )
 
 
 def _comparisons(results: RunResults, regime: str) -> list[Comparison]:
     """Comparisons of the nets that keep each unit to one cluster."""
-    nets = Nets(results[f"{regime}/w1"], results[f"{regime}/w2"], (), "saved")
-    compared = compare_at_measured_widths(nets, _blocks(results, regime), predict_blocks)
+    nets = Nets(results[f"{regime}/w1"], results[f"{regime}/w2"])
+    compared = compare_at_measured_widths(nets, _blocks(results, regime))
     return [comparison for comparison in compared if comparison.entangled == 0]
 
 
@@ -118,7 +118,7 @@ def duplicate_gains(results: RunResults) -> Series:
     for k in np.flatnonzero(results["hybrid/duplicated"]):
         members = b.x[b.labels == k]
         norm = float(np.linalg.norm(members[0]))
-        predicted = norm**2 * predict_hybrid_gain(norm, len(members), len(b.x), b.sigma, b.lam)
+        predicted = predict_hybrid_gain(norm, len(members), len(b.x), b.sigma, b.lam)
         measured = np.array([c.gains[k][0] if len(c.gains[k]) else 0.0 for c in kept])
         if kept and predicted > 0:
             gains.append(Gain(predicted, measured))
@@ -154,9 +154,7 @@ def _error_bars(
 ) -> None:
     means, below, above = [], [], []
     for gain in series.gains:
-        values = value(gain)
-        mean = float(np.mean(values))
-        low, high = confidence_interval(values) or (mean, mean)
+        mean, low, high = mean_of_seeds(value(gain))
         means.append(mean)
         below.append(max(mean - low, 0.0))
         above.append(max(high - mean, 0.0))

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from figures.results import RunResults
+from figures.results import RunResults, mean_of_seeds
 from figures.style import (
     GENERALIZING,
     MEMORIZING,
@@ -20,7 +20,6 @@ from figures.style import (
     panel_title,
 )
 from proofs_checks.certify_reach import ACCURATE, REACH_MARGIN
-from proofs_checks.claims import confidence_interval
 
 ID = "reach"
 REGIMES = ("certify",)
@@ -69,11 +68,8 @@ def _shade(axes: Axes, values: np.ndarray, below: np.ndarray) -> None:
 
 
 def _with_intervals(axes: Axes, x: np.ndarray, values_VS: np.ndarray, colour: str) -> None:
-    means = np.mean(values_VS, axis=1)
-    limits = [
-        confidence_interval(row) or (mean, mean) for row, mean in zip(values_VS, means, strict=True)
-    ]
-    bars = np.abs(np.array(limits).T - means)
+    means, *ends = np.transpose([mean_of_seeds(values_S) for values_S in values_VS])
+    bars = np.abs(ends - means)
     look = {"fmt": "o-", "color": colour, "mfc": "white", "ms": 3.5, "lw": 0.8, "elinewidth": 0.8}
     axes.errorbar(x, means, yerr=bars, **look)
 

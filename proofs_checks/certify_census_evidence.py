@@ -22,13 +22,12 @@ from dae_theory.data.mixtures import equiangular_directions, random_rotation
 from dae_theory.minima.census import (
     Census,
     Minimum,
-    Share,
     classify_minimum,
     count_minima,
     find_minimum,
-    wilson_share,
 )
 from dae_theory.relu.optimize import TrainConfig, make_optimizer, train_steps
+from dae_theory.statistics import wilson_interval
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from proofs_checks.claims import Assumption
 from proofs_checks.probes import EXACT_MARGIN, exact_loss_value
@@ -184,10 +183,9 @@ class CensusStudy:
         """The endings of some of the starts."""
         return [end for end in self.endings if which(end.start)]
 
-    def share(self, which: Callable[[Start], bool], has: Callable[[Minimum], bool]) -> Share:
-        """Share of some of the starts that end in a minimum of some kind."""
-        flags = [has(end.minimum) for end in self.chosen(which)]
-        return wilson_share(sum(flags), len(flags))
+    def flags(self, which: Callable[[Start], bool], has: Callable[[Minimum], bool]) -> list[bool]:
+        """For each of some of the starts whether it ends in a minimum of some kind."""
+        return [has(end.minimum) for end in self.chosen(which)]
 
     def distinct(self, which: Callable[[Start], bool]) -> Census:
         """Minima modulo symmetry, where the chosen starts share a cosine."""
@@ -254,9 +252,10 @@ def by_seed(
     return np.array([reduce(those) for those in values.values()])
 
 
-def words(share: Share) -> str:
-    """A share and its interval, in words."""
-    return f"{share.count}/{share.total} [{share.low:.2f}, {share.high:.2f}]"
+def words(flags: list[bool]) -> str:
+    """The share of those that are true and its interval, in words."""
+    _, low, high = wilson_interval(sum(flags), len(flags))
+    return f"{sum(flags)}/{len(flags)} [{low:.2f}, {high:.2f}]"
 
 
 def measure_share(
@@ -267,14 +266,14 @@ def measure_share(
     def measure(study: CensusStudy) -> dict:
         flags_S = by_seed(study, which, lambda end: has(end.minimum))
         cosines = sorted({end.start.cosine for end in study.chosen(which)})
-        shares = [study.share(lambda s, c=c: which(s) and s.cosine == c, has) for c in cosines]
-        parts = [f"{c:.2g}: {share.value:.2f}" for c, share in zip(cosines, shares, strict=True)]
+        flags = [study.flags(lambda s, c=c: which(s) and s.cosine == c, has) for c in cosines]
+        parts = [f"{c:.2g}: {np.mean(f):.2f}" for c, f in zip(cosines, flags, strict=True)]
         return {
             "measured": float(np.mean(flags_S)),
             "predicted": target,
             "errors": np.abs(flags_S - target),
             "seeds": study.seeds,
-            "note": f"{words(study.share(which, has))}; by cosine {', '.join(parts)}",
+            "note": f"{words(study.flags(which, has))}; by cosine {', '.join(parts)}",
         }
 
     return measure
@@ -286,7 +285,7 @@ def measure_lowest(study: CensusStudy) -> dict:
     lowest_S = by_seed(
         study, is_exact, lambda end: end.minimum.loss / losses[end.start.cosine] - 1, np.min
     )
-    reach = study.share(is_exact, lambda minimum: minimum.memorizes_weights)
+    reach = study.flags(is_exact, lambda minimum: minimum.memorizes_weights)
     return {
         "measured": float(np.min(lowest_S)),
         "predicted": 0.0,
@@ -363,17 +362,17 @@ def measure_scale(study: CensusStudy) -> dict:
 
 def measure_optimizers(study: CensusStudy) -> dict:
     """χ² test of independence between optimizer and reaching (5), at p = n and β < 0."""
-    shares = [
-        study.share(
+    reach = [
+        study.flags(
             of_ratio(1, lambda s, name=name: is_negative(s) and s.optimizer == name),
             lambda minimum: minimum.memorizes_weights,
         )
         for name in OPTIMIZERS
     ]
-    table = np.array([[share.count, share.total - share.count] for share in shares])
+    table = np.array([[sum(flags), len(flags) - sum(flags)] for flags in reach])
     table = table[:, table.any(axis=0)]
     p_value = float(scipy.stats.chi2_contingency(table, correction=False).pvalue)
-    parts = [f"{name} {words(share)}" for name, share in zip(OPTIMIZERS, shares, strict=True)]
+    parts = [f"{name} {words(flags)}" for name, flags in zip(OPTIMIZERS, reach, strict=True)]
     return {
         "measured": p_value,
         "predicted": 1.0,

@@ -85,7 +85,7 @@ def summary_of(copies: Copies) -> dict:
         "copies": int(np.sum(copies.copy)),
         "of_planted_images": int(np.sum(copies.copy & copies.planted)),
         "distinct_images_copied": len(np.unique(copies.nearest[copies.copy])),
-        "fraction": round(share.fraction, 5),
+        "fraction": round(share.value, 5),
         "low": round(share.low, 5),
         "high": round(share.high, 5),
     }

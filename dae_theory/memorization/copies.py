@@ -17,12 +17,12 @@ from dae_theory.memorization.nearest import (
     nearest_cosine,
     nearest_two,
 )
+from dae_theory.statistics import RESAMPLES, Interval, bootstrap_share
 
 # A sample is a copy when its nearest training sample is nearer than this share of the distance to
 # the second nearest: Yoon, Choi, Kwon, Ryu, "Diffusion probabilistic models generalize when they
 # fail to memorize" (2023).
 COPY_RATIO = 1 / 3
-RESAMPLES = 2000
 PERMUTATIONS = 999
 
 
@@ -31,14 +31,6 @@ class CopyThreshold(NamedTuple):
 
     gap_ratio: float
     cosine: float
-
-
-class Share(NamedTuple):
-    """A ``fraction`` and the ends of its confidence interval."""
-
-    fraction: float
-    low: float
-    high: float
 
 
 class Reproducibility(NamedTuple):
@@ -110,12 +102,11 @@ def fraction_memorized(
     threshold: float = COPY_RATIO,
     confidence: float = 0.95,
     seed: int = 0,
-) -> Share:
+) -> Interval:
     """Share of samples with a ratio below ``threshold``, with a percentile bootstrap interval.
 
-    For cosines pass both with a minus sign. Where none or all are copies every resample is the
-    same and the bootstrap interval has no width; there the exact interval of Clopper and Pearson
-    (1934) is given, whose other end is 1 − (α/2)^{1/M}, or one minus that; α = 1 − confidence.
+    For cosines pass both with a minus sign. Where none or all are copies the interval is the exact
+    one of Clopper and Pearson (`statistics.bootstrap_share`).
 
     Raises:
       InputError: unless ``ratios_M`` is a finite, non-empty vector and 0 < confidence < 1.
@@ -124,14 +115,7 @@ def fraction_memorized(
     _check_confidence(confidence)
     if not np.isfinite(threshold):
         raise InputError(f"threshold: must be finite, got {threshold}")
-    n, copies, tail = len(ratios_M), int(np.sum(ratios_M < threshold)), (1 - confidence) / 2
-    if copies in (0, n):
-        reach = float(1 - tail ** (1 / n))
-        return Share(0.0, 0.0, reach) if copies == 0 else Share(1.0, 1 - reach, 1.0)
-    # Copies in a resample of n yes-or-no values are binomial: no need to draw the resamples.
-    share_R = np.random.default_rng(seed).binomial(n, copies / n, RESAMPLES) / n
-    low, high = np.quantile(share_R, (tail, 1 - tail))
-    return Share(copies / n, float(low), float(high))
+    return bootstrap_share(int(np.sum(ratios_M < threshold)), len(ratios_M), confidence, seed)
 
 
 def reproducibility(

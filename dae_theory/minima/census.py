@@ -15,13 +15,13 @@ from typing import NamedTuple
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
-from scipy.stats import binomtest
 
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
 from dae_theory.relu.units import COLLINEAR_COSINE, collinear_groups, live_units
 from dae_theory.solve.derivatives import expansion
 from dae_theory.solve.local import solve_local_minimum
 from dae_theory.solve.reduced import span_and_outside
+from dae_theory.statistics import Interval, wilson_interval
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from dae_theory.theory.separability import gate_pattern
 
@@ -166,34 +166,23 @@ class Minimum:
         return bool(np.all(near_N & (self.noise_passed < PASSED_TOLERANCE)))
 
 
-class Share(NamedTuple):
-    """``count`` out of ``total``, and the 95% Wilson interval of the share."""
-
-    count: int
-    total: int
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """The share itself."""
-        return self.count / self.total
-
-
 class DistinctMinimum(NamedTuple):
-    """Minima that are equal up to symmetry: the first of them, and how many starts reached one.
-    A sparse and a split minimum can be equal, since splitting a unit is a symmetry."""
+    """Minima that are equal up to symmetry: the first of them, how many starts reached one, and
+    their share of all starts (Wilson's interval). A sparse and a split minimum can be equal, since
+    splitting a unit is a symmetry."""
 
     minimum: Minimum
-    basin: Share
+    count: int
+    basin: Interval
 
 
 class Census(NamedTuple):
-    """``distinct`` minima by ascending loss, and the ``shares`` of starts by kind (all KINDS),
-    and under 'weights' and 'output' of the starts that memorize there."""
+    """``distinct`` minima by ascending loss; ``counts`` and ``shares`` of starts by kind (all
+    KINDS), and under 'weights' and 'output' of the starts that memorize there."""
 
     distinct: tuple[DistinctMinimum, ...]
-    shares: dict[str, Share]
+    counts: dict[str, int]
+    shares: dict[str, Interval]
 
 
 def classify_minimum(
@@ -281,14 +270,6 @@ def _output_statistics(w1_DP, w2_DP, x_ND, prediction: Prediction) -> tuple[np.n
     return np.sqrt(square_N) / np.linalg.norm(target_ND, axis=1), variance_N / prediction.sigma**2
 
 
-def wilson_share(count: int, total: int) -> Share:
-    """A share with its 95% Wilson interval. Raises InputError when there is nothing to share."""
-    if total == 0:
-        raise InputError("share: needs at least one case")
-    interval = binomtest(count, total).proportion_ci(0.95, method="wilson")
-    return Share(count, total, float(interval.low), float(interval.high))
-
-
 def count_minima(minima: Sequence[Minimum], interchangeable: bool = False) -> Census:
     """Count equal minima, and the shares of each kind.
 
@@ -319,8 +300,12 @@ def count_minima(minima: Sequence[Minimum], interchangeable: bool = False) -> Ce
     counts["weights"] = sum(minimum.memorizes_weights for minimum in minima)
     counts["output"] = sum(minimum.memorizes_output for minimum in minima)
     return Census(
-        tuple(DistinctMinimum(equal[0], wilson_share(len(equal), total)) for equal in found),
-        {name: wilson_share(count, total) for name, count in counts.items()},
+        tuple(
+            DistinctMinimum(equal[0], len(equal), wilson_interval(len(equal), total))
+            for equal in found
+        ),
+        counts,
+        {name: wilson_interval(count, total) for name, count in counts.items()},
     )
 
 

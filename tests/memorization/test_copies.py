@@ -136,8 +136,8 @@ def test_without_groups_duplicates_hide_copies():
     groups_N = duplicate_groups(train_ND)
     grouped_M = gap_ratio(nearest_two(samples_MD, train_ND, groups_N).distances)
     hidden_M = gap_ratio(nearest_two(samples_MD, train_ND).distances)
-    assert fraction_memorized(grouped_M).fraction == 1.0
-    assert fraction_memorized(hidden_M).fraction == 0.0
+    assert fraction_memorized(grouped_M).value == 1.0
+    assert fraction_memorized(hidden_M).value == 0.0
     np.testing.assert_array_equal(hidden_M, 1.0)
 
 
@@ -238,7 +238,7 @@ def test_bootstrap_by_counts_is_that_by_resampling():
     found = fraction_memorized(ratios_M, 0.3)
     random, copies_M = np.random.default_rng(1), ratios_M < 0.3
     share_R = [copies_M[random.integers(150, size=150)].mean() for _ in range(RESAMPLES)]
-    assert found.fraction == copies_M.mean()
+    assert found.value == copies_M.mean()
     np.testing.assert_allclose(
         [found.low, found.high], np.quantile(share_R, [0.025, 0.975]), atol=0.015
     )
@@ -295,7 +295,7 @@ def test_memory_stays_bounded(run_python):
     before, after = run_python(
         "import numpy as np\n"
         "from benchmarks.machine import peak_memory_mib\n"
-        "from dae_theory.nearest import nearest_cosine, nearest_two\n"
+        "from dae_theory.memorization.nearest import nearest_cosine, nearest_two\n"
         "random = np.random.default_rng(0)\n"
         "train = random.random((60_000, 196), np.float32)\n"
         "samples = random.random((1000, 196), np.float32)\n"

@@ -14,8 +14,8 @@ from dae_theory.minima.census import (
     classify_minimum,
     count_minima,
     find_minimum,
-    wilson_share,
 )
+from dae_theory.statistics import wilson_interval
 
 SIGMA, LAM, N, D = 0.03, 0.005, 3, 5
 
@@ -219,13 +219,14 @@ def some_minima():
 @pytest.mark.parametrize(("interchangeable", "counts"), [(False, (3, 2, 1)), (True, (3, 3))])
 def test_equal_minima_are_counted_together(some_minima, interchangeable, counts):
     found = count_minima(some_minima, interchangeable)
-    assert sorted((d.basin.count for d in found.distinct), reverse=True) == list(counts)
+    assert sorted((d.count for d in found.distinct), reverse=True) == list(counts)
     assert found.distinct[0].minimum.memorizes_weights
     losses = [d.minimum.loss for d in found.distinct]
     assert losses == sorted(losses)
-    shares = {name: share.count for name, share in found.shares.items()}
     expected = {"sparse": 2, "split": 1, "entangled": 0, "forgetful": 3}
-    assert shares == expected | {"weights": 3, "output": 3}
+    assert found.counts == expected | {"weights": 3, "output": 3}
+    assert all(found.shares[name] == wilson_interval(k, 6) for name, k in found.counts.items())
+    assert all(d.basin == wilson_interval(d.count, 6) for d in found.distinct)
 
 
 @pytest.mark.parametrize(("factor", "distinct"), [(0.5, 1), (2.0, 2)])
@@ -243,20 +244,6 @@ def test_relabelling_only_joins_what_a_permutation_maps():
     chain = with_gates("011", "110")
     assert len(count_minima([pair, other_pair, chain], interchangeable=True).distinct) == 2
     assert len(count_minima([pair, other_pair, chain]).distinct) == 3
-
-
-def wilson_by_hand(count, total, z=1.959963985):
-    p = count / total
-    centre = p + z**2 / (2 * total)
-    half = z * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
-    return (np.array([-half, half]) + centre) / (1 + z**2 / total)
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 5), (3, 10), (48, 48)])
-def test_wilson_interval(count, total):
-    share = wilson_share(count, total)
-    np.testing.assert_allclose(share[2:], wilson_by_hand(count, total), atol=1e-8)
-    assert share.value == count / total
 
 
 # --- errors ----------------------------------------------------------------------------------
@@ -287,8 +274,6 @@ def test_unusable_input_of_the_census_is_refused(some_minima):
         classify_minimum(*stored_net(x), x, SIGMA, 1.0, 0.0)
     with pytest.raises(InputError, match="at least one"):
         count_minima([])
-    with pytest.raises(InputError, match="at least one"):
-        wilson_share(0, 0)
     many = replace(some_minima[0], gates=("0" * 8,))
     with pytest.raises(InputError, match="8 interchangeable"):
         count_minima([many], interchangeable=True)

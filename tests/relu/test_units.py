@@ -2,10 +2,8 @@
 
 import numpy as np
 import pytest
-from scipy.stats import norm
 
 from dae_theory import InputError, merge_groups, spikiness
-from dae_theory.statistics import area_under_roc, area_under_roc_interval
 
 WIDTH = 9
 SCALE_FREE = ("l4_l2", "participation_ratio", "hoyer", "top1_share")
@@ -100,29 +98,3 @@ def test_merging_leaves_out_negative_groups():
     h = np.array([[3.0, 4.0, 7.0, 1.0]])
     np.testing.assert_allclose(merge_groups(h, np.array([0, 0, -1, 1])), [[5, 1]])
     assert merge_groups(h, np.full(4, -1)).shape == (1, 0)
-
-
-def test_auroc_against_counting_pairs():
-    rng = np.random.default_rng(0)
-    positive, negative = rng.integers(0, 5, 40), rng.integers(0, 4, 30)
-    pairs = [(p > n) + 0.5 * (p == n) for p in positive for n in negative]
-    assert area_under_roc(positive, negative) == pytest.approx(np.mean(pairs))
-    assert area_under_roc_interval(positive, negative).value == pytest.approx(np.mean(pairs))
-    assert area_under_roc(negative, positive) == pytest.approx(1 - np.mean(pairs))  # no flip
-
-
-def test_auroc_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    truth, covered = norm.cdf(1 / np.sqrt(2)), 0  # N(1, 1) against N(0, 1)
-    for seed in range(200):
-        interval = area_under_roc_interval(
-            1 + rng.standard_normal(25), rng.standard_normal(60), 400, seed
-        )
-        covered += interval.low <= truth <= interval.high
-    assert 0.88 < covered / 200 < 0.99
-
-
-@pytest.mark.parametrize("scores", [[], [np.nan], [[1.0]]])
-def test_auroc_interval_refuses_scores_it_cannot_rank(scores):
-    with pytest.raises(InputError, match="negative"):
-        area_under_roc_interval([1.0], scores)
