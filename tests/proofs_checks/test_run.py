@@ -1,4 +1,4 @@
-"""Claims, their mutants, and the command with its files and exit statuses."""
+"""The command: its files, exit statuses, error messages, and weights trained elsewhere."""
 
 import json
 import os
@@ -6,133 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from dae_theory.data.dataset import centred
-from dae_theory.data.images import faces
-from dae_theory.data.mixtures import simplex
-from dae_theory.theory.closed_forms import predict_memorization
-from proofs_checks import errata, generalize, hybrid, memorize, run
-from proofs_checks.claims import (
-    Assumption,
-    Evidence,
-    Verdict,
-    confidence_interval,
-    fit_flip_exponent,
-    judge,
-    log_log_slope,
-)
+from dae_theory.data import simplex
+from proofs_checks import memorize
 from proofs_checks.config import RunConfig
+from proofs_checks.memorize.experiment import TRAINED
+from proofs_checks.regimes import REGIMES, chosen_regimes
 from proofs_checks.report import CONSOLE_WIDTH
-from proofs_checks.run import MODULES, main
-
-ALL_CLAIMS = [(regime, claim) for regime, module in MODULES.items() for claim in module.CLAIMS]
-ELSEWHERE = ("certify", "diffusion")  # test_certify*.py, test_diffusion_*.py
-HERE = [(regime, claim) for regime, claim in ALL_CLAIMS if regime not in ELSEWHERE]
-ALL_MUTANTS = [
-    pytest.param(regime, claim, mutant, id=f"{claim.id}: {mutant.name}")
-    for regime, claim in HERE
-    for mutant in claim.mutants
-]
-
-
-def no_progress(*_):
-    return None
-
-
-@pytest.fixture(scope="module")
-def experiments():
-    """One quick experiment a regime, on its default data."""
-    quick = {regime: RunConfig(regime, quick=True) for regime in MODULES}
-    return {
-        "memorize": memorize.build(quick["memorize"], centred(faces()), True, no_progress),
-        "generalize": generalize.build(quick["generalize"], None, True, no_progress),
-        "hybrid": hybrid.build(quick["hybrid"], None, True, no_progress),
-        "errata": errata.build(quick["errata"], None, False, no_progress),
-    }
-
-
-# --- registry --------------------------------------------------------------------------------
-
-
-def test_claim_ids_are_unique_and_every_claim_has_a_mutant():
-    ids = [claim.id for _, claim in ALL_CLAIMS]
-    assert len(set(ids)) == len(ids)
-    assert all(claim.mutants for _, claim in ALL_CLAIMS)
-
-
-@pytest.mark.parametrize(("regime", "claim"), [pytest.param(r, c, id=c.id) for r, c in HERE])
-def test_claim_has_its_expected_verdict_on_default_data(experiments, regime, claim):
-    assert judge(claim.check(experiments[regime])) is claim.expected
-
-
-@pytest.mark.parametrize(("regime", "claim", "mutant"), ALL_MUTANTS)
-def test_mutant_fails(experiments, regime, claim, mutant):
-    assert judge(claim.check(mutant.apply(experiments[regime]))) is Verdict.FAILS
-
-
-def test_claim_expected_to_fail_holds_where_it_should(experiments):
-    (claim,) = (c for c in memorize.CLAIMS if c.expected is Verdict.FAILS)
-    on_data = replace(experiments["memorize"], unseen=experiments["memorize"].x)
-    assert judge(claim.check(on_data)) is Verdict.HOLDS
-
-
-@pytest.mark.parametrize("regime", ["memorize", "generalize", "hybrid"])
-def test_positively_correlated_data_are_vacuous(regime, experiments):
-    rng = np.random.default_rng(0)
-    x = 1 + 0.1 * rng.standard_normal((30, 12))
-    if regime == "memorize":
-        prediction = predict_memorization(x[:5], 0.05, 1e-3, 100)
-        experiment = replace(experiments[regime], x=x[:5], prediction=prediction)
-    else:
-        labels = np.arange(30) % len(experiments[regime].blocks.widths)
-        blocks = replace(experiments[regime].blocks, x=x, labels=labels)
-        experiment = replace(experiments[regime], blocks=blocks, tight=blocks)
-    for claim in MODULES[regime].CLAIMS:
-        evidence = claim.check(experiment)
-        assert judge(evidence) is Verdict.VACUOUS
-        assert evidence.assumptions["beta"].value > 0
-
-
-# --- verdicts --------------------------------------------------------------------------------
-
-
-def evidence(errors, tolerance=1.0, met=True):
-    assumed = {"a": Assumption(0.0, "anything", met)}
-    return Evidence(0.0, 0.0, np.array(errors, float), tolerance, assumed)
-
-
-def test_verdict_follows_the_interval():
-    assert judge(evidence([0.5])) is Verdict.HOLDS
-    assert judge(evidence([1.5])) is Verdict.FAILS
-    assert judge(evidence([0.5, 0.6, 0.7])) is Verdict.HOLDS
-    assert judge(evidence([1.5, 1.6, 1.7])) is Verdict.FAILS
-    assert judge(evidence([0.2, 1.9, 0.4, 1.8])) is Verdict.INCONCLUSIVE
-    assert judge(evidence([np.nan])) is Verdict.FAILS
-    assert judge(evidence([0.5], met=False)) is Verdict.VACUOUS
-
-
-def test_bootstrap_interval_covers_the_mean_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        low, high = confidence_interval(rng.standard_normal(30))
-        covered += low <= 0 <= high
-    assert 0.88 < covered / 200 < 0.99
-
-
-def test_regressions_recover_known_exponents():
-    z = np.linspace(3, 5, 9)
-    flips = np.exp(-(z**2) / 2) + 5 * np.exp(-((1.3 * z) ** 2) / 2)
-    assert fit_flip_exponent(z, flips, 7 * flips**0.8 * z**-3) == pytest.approx(0.8, abs=1e-9)
-    n = np.array([10.0, 100.0, 1000.0])
-    assert log_log_slope(n, 3 * n**-0.5) == pytest.approx(-0.5, abs=1e-12)
-
-
-# --- the command -----------------------------------------------------------------------------
+from proofs_checks.run import main
 
 
 def command(*arguments, **kwargs):
@@ -162,14 +46,19 @@ def test_report_has_the_agreed_schema(tmp_path, capsys):
     assert status == 0
     report = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)
     assert set(report) == {"schema", "command", "config", "environment", "wall_s", "claims"}
-    assert report["schema"] == 1
+    assert report["schema"] == 2
     assert [claim["id"] for claim in report["claims"]] == [c.id for c in memorize.CLAIMS]
     for claim in report["claims"]:
         assert set(claim) == {
-            *("id", "statement", "source", "expected", "verdict", "measured", "predicted"),
-            *("error", "tolerance", "ci95", "assumptions", "seeds", "wall_s", "note"),
+            *("id", "kind", "statement", "source", "expected", "verdict", "measured"),
+            *("predicted", "error", "tolerance", "ci95", "assumptions", "seeds", "wall_s", "note"),
         }
         assert all(set(a) == {"value", "required", "met"} for a in claim["assumptions"].values())
+    (used,) = report["config"]["resolved"]["memorize"]["data_sets"]
+    assert used["name"] == "simplex"
+    assert used["sha256"] == used["selected_sha256"] == simplex(3, 64).sha256
+    assert used["selection"] == "all 3 samples"
+    assert report["environment"]["precision"] == "float64"
     html = (out / "report.html").read_text()
     assert all(claim.id in html for claim in memorize.CLAIMS)
     assert "tabular" in (out / "report.tex").read_text()
@@ -188,7 +77,13 @@ def test_one_claim_only_skips_training(capsys):
 def test_list_names_every_claim(capsys):
     assert main(["run", "--list"]) == 0
     listed = capsys.readouterr().out
-    assert all(claim.id in listed for _, claim in ALL_CLAIMS)
+    claims = [claim for regime in REGIMES for claim in regime.claims]
+    assert all(claim.id in listed for claim in claims)
+    assert main(["run", "--list", "--verbose"]) == 0
+    verbose = capsys.readouterr().out
+    for claim in claims:
+        assert all(text in verbose for text in (claim.id, claim.location, claim.source))
+        assert all(f"{r.name} {r.required}" in verbose for r in claim.requires)
 
 
 def test_exact_trainer_reaches_the_prediction(capsys):
@@ -236,7 +131,7 @@ def check_weights_file(tmp_path, arrays):
 def test_weights_trained_with_numpy_are_verified(tmp_path, numpy_weights, capsys):
     assert check_weights_file(tmp_path, numpy_weights) == 0
     out = capsys.readouterr().out
-    trained = [claim.id for claim in memorize.CLAIMS if claim.uses_nets]
+    trained = [claim.id for claim in memorize.CLAIMS if set(TRAINED) <= set(claim.requires)]
     held = [line for line in out.splitlines() if line.startswith("holds")]
     assert sum(any(claim_id in line for line in held) for claim_id in trained) == len(trained) - 2
     assert "gradient training = 0" in out
@@ -347,17 +242,19 @@ def test_exit_statuses_of_a_real_process(tmp_path):
     assert (wrong.returncode, wrong.stdout, wrong.stderr.count("\n")) == (2, "", 1)
 
 
+def names_of(config):
+    return [regime.name for regime in chosen_regimes(config)]
+
+
 def test_all_regimes_leave_out_those_that_say_nothing_of_the_users_data():
-    everything = run.chosen_regimes(RunConfig("all"))
-    assert set(everything) == set(MODULES)
-    assert set(everything) - set(run.chosen_regimes(RunConfig("all", data="x.npy"))) == {
-        "diffusion"
-    }
-    assert set(everything) - set(run.chosen_regimes(RunConfig("all", weights="w.npz"))) == {
+    everything = names_of(RunConfig("all"))
+    assert everything == [regime.name for regime in REGIMES]
+    assert set(everything) - set(names_of(RunConfig("all", data="x.npy"))) == {"diffusion"}
+    assert set(everything) - set(names_of(RunConfig("all", weights="w.npz"))) == {
         "diffusion",
         "errata",
     }
-    assert run.chosen_regimes(RunConfig("diffusion", data="x.npy")) == ("diffusion",)
+    assert names_of(RunConfig("diffusion", data="x.npy")) == ["diffusion"]
 
 
 def test_weights_are_refused_by_regime_diffusion(tmp_path, capsys):

@@ -1,0 +1,44 @@
+"""Memorization beyond its verdicts: data on which the theory says nothing, and a converse."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from proofs_checks import memorize
+from proofs_checks.claims import Verdict, check
+from proofs_checks.config import RunConfig
+from proofs_checks.memorize.experiment import build
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    config = RunConfig("memorize", quick=True, data="simplex", n=4, p=8, sigma=0.02)
+    return build(config, lambda what, done, total: None)
+
+
+def test_claim_expected_to_fail_holds_where_it_should(experiment):
+    (claim,) = (c for c in memorize.CLAIMS if c.expected is Verdict.FAILS)
+    on_data = replace(experiment, unseen=experiment.problem.x)
+    assert check(claim, on_data).verdict is Verdict.HOLDS
+
+
+def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment):
+    x_ND = 1 + 0.1 * np.random.default_rng(0).standard_normal((5, 12))
+    correlated = replace(
+        experiment,
+        problem=replace(experiment.problem, x=x_ND, lam=1e-3),
+        training=replace(experiment.training, data_sets=(x_ND,)),
+    )
+    for claim in memorize.CLAIMS:
+        result = check(claim, correlated)
+        assert result.verdict is Verdict.VACUOUS
+        assert result.assumptions["beta"].value > 0
+    assert not correlated.training.done
+
+
+def test_fewer_units_than_samples_are_vacuous():
+    config = RunConfig("memorize", quick=True, data="simplex", n=4, p=3)
+    narrow = build(config, lambda what, done, total: None)
+    assert {check(claim, narrow).verdict for claim in memorize.CLAIMS} == {Verdict.VACUOUS}
+    assert narrow.arrays.keys() >= {"x", "sigma", "lam"}

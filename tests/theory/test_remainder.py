@@ -1,0 +1,19 @@
+"""Flip weight and its exponent."""
+
+import numpy as np
+import pytest
+
+from dae_theory.theory.remainder import fit_flip_exponent, flip_weight
+
+
+def test_exponent_of_a_known_law_is_recovered():
+    z = np.linspace(3, 5, 9)
+    flips = np.exp(-(z**2) / 2) + 5 * np.exp(-((1.3 * z) ** 2) / 2)
+    assert fit_flip_exponent(z, flips, 7 * flips**0.8 * z**-3) == pytest.approx(0.8, abs=1e-9)
+
+
+def test_flip_weight_sums_over_samples_and_units_that_are_not_zero():
+    x = np.array([[1.0, 0.0], [0.0, 2.0]])
+    w1 = np.array([[3.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
+    z = np.array([[10.0, 0.0], [0.0, 20.0]])  # sample × unit, σ = .1
+    assert flip_weight(w1, x, 0.1) == pytest.approx(np.sum(np.exp(-(z**2) / 2)))
