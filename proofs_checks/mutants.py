@@ -2,7 +2,8 @@
 they seem.
 
 A misprint changes an argument of the formula under test, which is a field of the experiment
-(``predict`` unless said otherwise). A changed net replaces the trained ones (``replaced``).
+(``predict`` unless said otherwise); ``instead`` puts another formula there. A changed net replaces
+the trained ones (``replaced``).
 """
 
 import inspect
@@ -40,6 +41,11 @@ def misprint(name: str, field: str = "predict", **changes: Callable[[Any], Any])
         return replace(experiment, **{field: wrong})
 
     return Mutant(name, apply)
+
+
+def instead(name: str, field: str, formula: Callable[..., Any]) -> Mutant:
+    """Another formula in a field of the experiment."""
+    return Mutant(name, lambda experiment: replace(experiment, **{field: formula}))
 
 
 DOUBLE_SIGMA = misprint("σ twice as large", sigma=lambda sigma: 2 * sigma)

@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import memorize
+from proofs_checks import errata, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import DataUsed, RunConfig
+from proofs_checks.errata import experiment as errata_experiment
 from proofs_checks.memorize import experiment as memorize_experiment
 from proofs_checks.nets import Progress
 
@@ -65,6 +66,13 @@ class Regime:
 REGIMES = (
     Regime(
         "memorize", memorize_experiment.build, memorize_experiment.from_weights, memorize.CLAIMS
+    ),
+    Regime(
+        "errata",
+        errata_experiment.build,
+        errata_experiment.from_weights,
+        errata.CLAIMS,
+        of_user_weights=False,
     ),
 )
 
