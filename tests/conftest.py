@@ -1,4 +1,8 @@
-"""Two CPU devices and float64 for all tests; `run_python` runs code in a fresh interpreter."""
+"""Two CPU devices and float64 for all tests, which keep what they compile for the next session.
+
+`run_python` runs code in a fresh interpreter. The tests of a file run in one process, so that they
+share fixtures, unless a test names another group.
+"""
 
 import os
 import subprocess
@@ -8,16 +12,13 @@ from pathlib import Path
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = TWO_DEVICES
 
-import jax  # noqa: E402
 import pytest  # noqa: E402
 
-from dae_theory.data.images import (  # noqa: E402
-    FASHION_MNIST_FILES,
-    FASHION_MNIST_FOLDER,
-    cache_folder,
-)
+from dae_theory.commands import configure_jax  # noqa: E402
+from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
+from dae_theory.files import cache_folder  # noqa: E402
 
-jax.config.update("jax_enable_x64", True)
+configure_jax(float64=True)
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_images = pytest.mark.skipif(
@@ -26,6 +27,14 @@ needs_images = pytest.mark.skipif(
     ),
     reason="Fashion-MNIST is not on this machine",
 )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Group the tests of a file for pytest-xdist's --dist=loadgroup."""
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
 
 @pytest.fixture
