@@ -52,8 +52,8 @@ class Dataset:
     """Samples (N, D) with what is known about them.
 
     ``image_shape`` is (height, width) or (height, width, channels) for images. ``offset`` (D,)
-    was subtracted when the data were centred (zeros otherwise). ``labels`` (N,) and ``mixture``
-    are there for synthetic data.
+    was subtracted when the data were centred (None otherwise). ``labels`` (N,) are there where
+    they are known, ``mixture`` where the samples were drawn from one.
     """
 
     name: str
