@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import networkx as nx
 import numpy as np
 from jaxtyping import Array, Float, Int, Shaped
 
@@ -126,6 +125,8 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
 
 def _clique_of_size(edges: Int[np.ndarray, "E 2"], n: int) -> list[int] | None:
     """Some n nodes that are pairwise adjacent, or None; raises when the budget is used up."""
+    import networkx as nx
+
     graph = nx.Graph()
     graph.add_edges_from(edges.tolist())
     # Members of an n-clique have degree n−1 inside it: peel off the rest first.
