@@ -1,6 +1,8 @@
 """Deep denoisers: a network with EDM's preconditioning, as a module and as a `Denoiser`."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -12,7 +14,6 @@ from dae_theory.deep.unet import UNet
 from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.diffusion.schedules import edm_coefficients
 
-ARCHITECTURES = ("dit", "unet")
 SIGMA_DATA = 0.5  # EDM's scale of the data; images are in [−1, 1]
 
 
@@ -21,7 +22,7 @@ class NetworkConfig:
     """What fixes the parameters' shapes.
 
     Attributes:
-      architecture: 'dit' or 'unet'.
+      architecture: one of ARCHITECTURES.
       size: pixels a side.
       width: channels (of the U-Net's upper resolution).
       depth, heads, patch: of the transformer.
@@ -38,7 +39,8 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:
-            raise InputError(f"architecture: expected dit or unet, got {self.architecture!r}")
+            known = " or ".join(ARCHITECTURES)
+            raise InputError(f"architecture: expected {known}, got {self.architecture!r}")
         for name in ("size", "width", "depth", "heads", "patch"):
             check_count(getattr(self, name), name)
         if self.architecture == "dit" and (self.size % self.patch or self.width % self.heads):
@@ -47,11 +49,17 @@ class NetworkConfig:
             raise InputError("unet: size must be even and width a multiple of 8")
 
 
+ARCHITECTURES: Mapping[str, Callable[[NetworkConfig], nn.Module]] = MappingProxyType(
+    {
+        "dit": lambda c: DiT(c.patch, c.width, c.depth, c.heads, c.text),
+        "unet": lambda c: UNet(c.width, c.text),
+    }
+)
+
+
 def make_network(config: NetworkConfig) -> nn.Module:
     """The Flax module, without preconditioning."""
-    if config.architecture == "unet":
-        return UNet(config.width, config.text)
-    return DiT(config.patch, config.width, config.depth, config.heads, config.text)
+    return ARCHITECTURES[config.architecture](config)
 
 
 def denoise_images(

@@ -1,0 +1,86 @@
+"""The recipes of docs/extending.md work as they are written, and are as long as they say."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPES = dict(
+    re.findall(
+        r"^## (An? [a-z ]+)\n(.*?)(?=^## |\Z)",
+        (ROOT / "docs" / "extending.md").read_text(),
+        flags=re.MULTILINE | re.DOTALL,
+    )
+)
+EDIT = re.compile(
+    r"\*\*`(?P<file>[^`]+)`\*\*, (?:(?P<where>after|before|instead of) the line `(?P<line>[^`]+)`"
+    r"|at the end|a new file):\n\n```python\n(?P<text>.*?)```",
+    flags=re.DOTALL,
+)
+
+
+def apply(edit: re.Match, folder: Path) -> None:
+    path, text, line = folder / edit["file"], edit["text"], edit["line"]
+    content = path.read_text() if path.exists() else ""
+    if line is None:
+        path.write_text(content + text)
+        return
+    assert content.splitlines().count(line) == 1, f"{path}: {line}"
+    placed = {
+        "after": f"{line}\n{text}",
+        "before": f"{text}{line}\n",
+        "instead of": text,
+    }[edit["where"]]
+    path.write_text(content.replace(f"{line}\n", placed, 1))
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """A copy of the project with all edits applied."""
+    folder = tmp_path_factory.mktemp("copy") / "project"
+    hidden = shutil.ignore_patterns(".*", "__pycache__", "runs", "build", "*.egg-info")
+    shutil.copytree(ROOT, folder, ignore=hidden)
+    for recipe in RECIPES.values():
+        for edit in EDIT.finditer(recipe):
+            apply(edit, folder)
+    return folder
+
+
+def run(command: str, folder: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    words = command.replace("python -m", f"{sys.executable} -m", 1).split()
+    done = subprocess.run(
+        words, cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_works(copy, name):
+    for block in re.findall(r"```console\n(.*?)```", RECIPES[name], flags=re.DOTALL):
+        for command in block.splitlines():
+            run(command, copy)
+
+
+def test_recipes_are_as_long_as_they_say():
+    table = re.findall(
+        r"^\| (an? [a-z ]+) \| (\d+) \| (\d+) \|$",
+        (ROOT / "docs" / "extending.md").read_text(),
+        flags=re.MULTILINE,
+    )
+    measured = []
+    for name, recipe in RECIPES.items():
+        edits = list(EDIT.finditer(recipe))
+        lines = sum(bool(line.strip()) for e in edits for line in e["text"].splitlines())
+        measured.append((name.lower(), len({e["file"] for e in edits}), lines))
+    assert [(name, int(files), int(lines)) for name, files, lines in table] == measured
+
+
+def test_the_code_of_the_recipes_is_clean(copy):
+    run("python -m ruff check .", copy)
+    run("python -m ruff format --check .", copy)
