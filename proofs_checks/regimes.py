@@ -7,10 +7,12 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import errata, memorize
+from proofs_checks import errata, generalize, hybrid, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.errata import experiment as errata_experiment
+from proofs_checks.generalize import experiment as generalize_experiment
+from proofs_checks.hybrid import experiment as hybrid_experiment
 from proofs_checks.memorize import experiment as memorize_experiment
 from proofs_checks.nets import Progress
 
@@ -67,6 +69,13 @@ REGIMES = (
     Regime(
         "memorize", memorize_experiment.build, memorize_experiment.from_weights, memorize.CLAIMS
     ),
+    Regime(
+        "generalize",
+        generalize_experiment.build,
+        generalize_experiment.from_weights,
+        generalize.CLAIMS,
+    ),
+    Regime("hybrid", hybrid_experiment.build, hybrid_experiment.from_weights, hybrid.CLAIMS),
     Regime(
         "errata",
         errata_experiment.build,

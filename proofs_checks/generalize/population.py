@@ -1,0 +1,241 @@
+"""Do blocks and test loss tend to those of the population, (6) and (7), at the rate they should?"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Float
+
+from dae_theory.data import Mixture
+from dae_theory.diffusion.denoisers import mixture_denoiser
+from dae_theory.statistics import log_log_slope
+from dae_theory.theory.closed_forms import (
+    Prediction,
+    linear_test_loss,
+    population_spectra,
+    predict_blocks,
+)
+from dae_theory.weights.compare import Comparison, assign_blocks
+from proofs_checks.blocks import SOME_FOLLOW_GATES, seeds_that_follow
+from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.generalize.experiment import FRESH, KNOWN_MIXTURE, TRAINED, Generalization
+from proofs_checks.generalize.trained import SCALED
+from proofs_checks.monte_carlo import exact_loss_value, noised
+from proofs_checks.mutants import instead, misprint, with_arguments
+
+MANY = 20_000  # samples that stand for infinitely many
+RATE_SIZES = (800, 1600, 3200, 6400, 12_800, 25_600)
+RATE_SEEDS = tuple(range(8))
+
+
+def operators(prediction: Prediction) -> list[Float[np.ndarray, "D D"]]:
+    """The linear map M_k of each cluster."""
+    return [prediction.operator(k) for k in range(len(prediction.directions))]
+
+
+def measured_operators(
+    w1_DP: Float[np.ndarray, "D P"], w2_DP: Float[np.ndarray, "D P"], comparison: Comparison
+) -> list[Float[np.ndarray, "D D"]]:
+    """The linear map of a net's units of each cluster."""
+    units = (comparison.blocks == k for k in range(len(comparison.widths)))
+    return [w2_DP[:, unit_P] @ w1_DP[:, unit_P].T for unit_P in units]
+
+
+def operator_distance(
+    maps: Sequence[Float[np.ndarray, "D D"]], reference: Sequence[Float[np.ndarray, "D D"]]
+) -> float:
+    """Root-mean-square over clusters of ‖M_k − M'_k‖_F/‖M'_k‖_F."""
+    distances = [
+        np.linalg.norm(m_DD - r_DD) / np.linalg.norm(r_DD)
+        for m_DD, r_DD in zip(maps, reference, strict=True)
+    ]
+    return float(np.sqrt(np.mean(np.square(distances))))
+
+
+def limit_operators(e: Generalization, widths: Sequence[int]) -> list[Float[np.ndarray, "D D"]]:
+    """(6), by the formula under test, for blocks of these widths."""
+    p, m = e.problem, e.mixture
+    return operators(e.predict_limit(m.means, m.covs, m.priors, widths, p.sigma, p.lam))
+
+
+def population_rate(e: Generalization) -> Measured:
+    """Slope of the distance of (2) to (6) in n, on logarithms."""
+    p = e.problem
+    limit = limit_operators(e, p.widths)
+
+    def distance(seed: int, n: int) -> float:
+        found = e.predict(*e.mixture.sample(1000 + seed, n), p.widths, p.sigma, p.lam)
+        return operator_distance(operators(found), limit)
+
+    distance_ST = np.array([[distance(seed, n) for n in RATE_SIZES] for seed in RATE_SEEDS])
+    slopes_S = np.array([log_log_slope(RATE_SIZES, distance_T) for distance_T in distance_ST])
+    slope = log_log_slope(RATE_SIZES, np.exp(np.mean(np.log(distance_ST), axis=0)))
+    return Measured(
+        slope,
+        -0.5,
+        np.array([abs(slope + 0.5)]),
+        RATE_SEEDS,
+        f"slope over n = {RATE_SIZES[0]} … {RATE_SIZES[-1]}; single seeds {slopes_S.min():.2f} to "
+        f"{slopes_S.max():.2f}; distance {np.mean(distance_ST[:, -1]):.3f} at n = {RATE_SIZES[-1]}",
+    )
+
+
+def kept_nets(e: Generalization) -> list[tuple[np.ndarray, np.ndarray, Comparison]]:
+    """W1, W2 and comparison with (2) of the nets that keep each unit to one cluster."""
+    return [
+        (w1, w2, comparison)
+        for (w1, w2), comparison in zip(e.nets.pairs, e.comparisons, strict=True)
+        if comparison.entangled == 0
+    ]
+
+
+def trained_population(e: Generalization) -> Measured:
+    """Trained blocks and the population's: what sampling explains of their distance."""
+    p = e.problem
+    trained, sampling = [], []
+    for w1, w2, comparison in kept_nets(e):
+        widths = comparison.widths.tolist()
+        limit = limit_operators(e, widths)
+        finite = operators(predict_blocks(p.x, p.labels, widths, p.sigma, p.lam))
+        trained.append(operator_distance(measured_operators(w1, w2, comparison), limit))
+        sampling.append(operator_distance(finite, limit))
+    return Measured(
+        float(np.mean(trained)),
+        float(np.mean(sampling)),
+        np.abs(np.subtract(trained, sampling)),
+        seeds_that_follow(e),
+        "relative distance of trained blocks to (6); predicted: that of (2) to (6)",
+    )
+
+
+def exact_test_loss(e: Generalization) -> Measured:
+    """Test loss of the nets, noise integrated out, and of their blocks as linear maps."""
+    (x_ND, labels_N), sigma = e.fresh, e.problem.sigma
+    measured, predicted = [], []
+    for w1, w2, comparison in kept_nets(e):
+        measured.append(exact_loss_value(w1, w2, x_ND, sigma, 0.0))
+        total = 0.0
+        for k, m_DD in enumerate(measured_operators(w1, w2, comparison)):
+            members = x_ND[labels_N == k]
+            moment = members.T @ members / len(members)
+            total += len(members) / len(x_ND) * e.linear_loss(m_DD, moment, sigma)
+        predicted.append(total)
+    measured, predicted = np.array(measured), np.array(predicted)
+    return Measured(
+        float(np.mean(measured)),
+        float(np.mean(predicted)),
+        np.abs(measured - predicted) / predicted,
+        seeds_that_follow(e),
+        f"{FRESH} fresh samples; f_gt itself loses {ground_truth_loss(e):.5f}",
+    )
+
+
+def ground_truth_loss(e: Generalization) -> float:
+    """Test loss of the posterior mean of the mixture, by Monte Carlo."""
+    (x_ND, _), mixture, sigma = e.fresh, e.mixture, e.problem.sigma
+    y = noised(x_ND, sigma, draws=4)
+    f_gt = mixture_denoiser(mixture.means, mixture.covs, mixture.priors)
+    residual = np.asarray(f_gt(y, sigma)) - np.tile(x_ND, (4, 1))
+    return float(np.mean(np.sum(residual**2, axis=1)))
+
+
+def limit_loss(e: Generalization) -> Measured:
+    """Monte Carlo test loss of the blocks of many samples at tiny λ, beside (7)."""
+    widths, sigma, mixture = e.problem.widths, e.problem.sigma, e.mixture
+    predicted = e.test_loss_limit(mixture, widths, sigma)
+    losses = []
+    for seed in RATE_SEEDS:
+        p = e.predict(*mixture.sample(3000 + seed, MANY), widths, sigma, 1e-9)
+        x_ND, labels_N = mixture.sample(4000 + seed, MANY)
+        y = x_ND + sigma * np.random.default_rng(seed).standard_normal(x_ND.shape)
+        residual = np.concatenate(
+            [y[labels_N == k] @ m_DD - x_ND[labels_N == k] for k, m_DD in enumerate(operators(p))]
+        )
+        losses.append(float(np.mean(np.sum(residual**2, axis=1))))
+    return Measured(
+        float(np.mean(losses)),
+        predicted,
+        np.abs(np.array(losses) - predicted) / predicted,
+        RATE_SEEDS,
+        f"n = {MANY}, λ = 1e-9; loss on as many fresh noisy samples by Monte Carlo",
+    )
+
+
+def decay_without_priors(e: Generalization) -> Generalization:
+    """(6) with λ where λ/ρ_k should be; the priors are equal."""
+    changes = {"lam": lambda lam: lam * e.mixture.priors[0]}
+    return replace(e, predict_limit=with_arguments(e.predict_limit, changes))
+
+
+def truncated(e: Generalization) -> Generalization:
+    """The first block loses all units but one."""
+    w1_SDP, w2_SDP = e.nets.w1.copy(), e.nets.w2.copy()
+    for net, (w1, w2) in enumerate(e.nets.pairs):
+        units = np.flatnonzero(assign_blocks(w1, w2, e.problem.x, e.problem.labels) == 0)
+        w1_SDP[net][:, units[1:]] = 0
+        w2_SDP[net][:, units[1:]] = 0
+    return replace(e, replaced=replace(e.nets, w1=w1_SDP, w2=w2_SDP))
+
+
+def bias_only(
+    m_DD: Float[np.ndarray, "D D"], second_moment_DD: Float[np.ndarray, "D D"], _: float
+) -> float:
+    """Test loss of a linear map without its noise term."""
+    return linear_test_loss(m_DD, second_moment_DD, 0.0)
+
+
+def printed_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
+    """(7) with its first term as printed, e σ⁴/(e+σ²)²: the bias alone (docs/THEORY.md#errata)."""
+    return float(
+        sum(
+            prior * (np.sum(e[:width] * sigma**4 / (e[:width] + sigma**2) ** 2) + e[width:].sum())
+            for (prior, e), width in zip(population_spectra(mixture), widths, strict=True)
+        )
+    )
+
+
+CLAIMS = (
+    Claim(
+        id="cor3.3/population-rate",
+        statement="The blocks of n samples (2) tend to the population's (6) at rate n^(−1/2).",
+        source="docs/THEORY.md#population-rate",
+        requires=(*TRAINED, KNOWN_MIXTURE),
+        measure=population_rate,
+        tolerance=0.05,
+        mutants=(
+            Mutant("λ for λ/ρ_k", decay_without_priors),
+            misprint("σ for σ², as printed", "predict_limit", sigma=np.sqrt),
+        ),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.3/trained-population",
+        statement="Trained blocks are as far from the population's (6) as sampling alone explains.",
+        source="docs/THEORY.md#eq-6",
+        requires=(*TRAINED, KNOWN_MIXTURE, SOME_FOLLOW_GATES),
+        measure=trained_population,
+        tolerance=0.02,
+        mutants=(SCALED, Mutant("first cluster cut to one unit", truncated)),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.3/test-loss",
+        statement="A net's test loss is Σ_k ρ_k [tr((M−I)S_k(M−I)ᵀ) + σ²‖M‖²] of its blocks M.",
+        source="docs/THEORY.md#test-loss",
+        requires=(*TRAINED, KNOWN_MIXTURE, SOME_FOLLOW_GATES),
+        measure=exact_test_loss,
+        tolerance=0.01,
+        mutants=(instead("σ²‖M‖² left out", "linear_loss", bias_only),),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="cor3.3/test-loss-limit",
+        statement="For n → ∞, λ → 0 the test loss is Σ_k ρ_k [Σ eσ²/(e+σ²) + Σ_{j>p_k} e].",
+        source="docs/THEORY.md#eq-7",
+        requires=(*TRAINED, KNOWN_MIXTURE),
+        measure=limit_loss,
+        tolerance=0.02,
+        mutants=(instead("eσ⁴/(e+σ²)², as printed", "test_loss_limit", printed_test_loss),),
+        kind=Kind.CONFIRMATORY,
+    ),
+)
