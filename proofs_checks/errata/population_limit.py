@@ -12,8 +12,14 @@ from jaxtyping import Float
 
 from dae_theory.data.mixtures import Mixture, random_rotation
 from dae_theory.statistics import log_log_slope
-from dae_theory.theory.closed_forms import Prediction, linear_test_loss, predict_generalization
+from dae_theory.theory.closed_forms import (
+    Prediction,
+    limit_test_loss,
+    linear_test_loss,
+    predict_generalization,
+)
 from proofs_checks.claims import Claim, Kind, Measured, Verdict
+from proofs_checks.generalize.population import printed_test_loss
 from proofs_checks.mutants import instead, misprint, with_arguments
 
 SPECTRUM, WIDTH = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1), 3
@@ -32,25 +38,6 @@ def one_cluster(values: Sequence[float]) -> Mixture:
 SPREAD, FLAT = one_cluster(SPECTRUM), one_cluster(np.ones(WIDTH))
 
 # --- formulas ------------------------------------------------------------------------------------
-
-
-def limit_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
-    """Equation (7), Σ_k ρ_k [Σ_{j≤p_k} eσ²/(e+σ²) + Σ_{j>p_k} e] (docs/THEORY.md#eq-7)."""
-    m = mixture
-    return predict_generalization(m.means, m.covs, m.priors, widths, sigma, 0.0).test_loss
-
-
-def printed_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
-    """The first term of (7) as printed, eσ⁴/(e+σ²)²: the bias alone (docs/THEORY.md#errata)."""
-    loss = 0.0
-    for mean, cov, prior, width in zip(
-        mixture.means, mixture.covs, mixture.priors, widths, strict=True
-    ):
-        values = np.linalg.eigvalsh(np.outer(mean, mean) + cov)[::-1]
-        e, dropped = values[:width], values[width:]
-        loss += prior * (np.sum(e * sigma**4 / (e + sigma**2) ** 2) + dropped.sum())
-    return float(loss)
-
 
 printed_population = with_arguments(predict_generalization, {"sigma": np.sqrt})
 
