@@ -1,0 +1,78 @@
+"""The hybrid regime beyond its verdicts: clusters that are found, data that make it vacuous."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from dae_theory import InputError
+from dae_theory.weights.read import SavedWeights
+from proofs_checks import hybrid
+from proofs_checks.blocks import predict_on
+from proofs_checks.claims import Verdict, check
+from proofs_checks.config import RunConfig
+from proofs_checks.hybrid.experiment import (
+    build,
+    duplicated_clusters,
+    from_weights,
+    hybrid_labels,
+    hybrid_widths,
+)
+
+
+def built(**settings):
+    return build(RunConfig("hybrid", quick=True, **settings), lambda what, done, total: None)
+
+
+@pytest.fixture(scope="module")
+def experiment():
+    return built()
+
+
+def test_duplicates_are_clusters_of_their_own(experiment):
+    x_ND = experiment.problem.x[np.random.default_rng(0).permutation(300)]
+    labels_N, note = hybrid_labels(x_ND, None)
+    assert note.startswith("2 duplicated samples found")
+    duplicated_K = duplicated_clusters(x_ND, labels_N)
+    assert duplicated_K[:2].all()
+    assert not duplicated_K[2:].any()
+    assert [len(np.unique(x_ND[labels_N == k], axis=0)) for k in range(2)] == [1, 1]
+
+
+def test_one_unit_for_each_duplicate():
+    mixed = np.array([True, False, True, False])
+    assert hybrid_widths(9, mixed) == (1, 4, 1, 3)
+    assert hybrid_widths(1, mixed) == (1, 0, 1, 0)
+    assert hybrid_widths(7, np.array([True, True])) == (1, 1)
+
+
+def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment):
+    x_ND = 1 + 0.1 * np.random.default_rng(0).standard_normal((30, 12))
+    problem = replace(experiment.problem, x=x_ND, labels=np.arange(30) % 4)
+    correlated = replace(experiment, problem=problem, tight=problem)
+    for claim in hybrid.CLAIMS:
+        result = check(claim, correlated)
+        assert result.verdict is Verdict.VACUOUS
+        assert result.assumptions["beta"].value > 0
+    assert not correlated.training.done
+
+
+def test_without_duplicates_or_without_a_rest_nothing_is_claimed(experiment):
+    for duplicated in (False, True):
+        one_kind = replace(experiment, duplicated=np.full(4, duplicated))
+        for claim in hybrid.CLAIMS:
+            assert "share of duplicated clusters" in check(claim, one_kind).unmet
+    assert not experiment.training.done
+
+
+def test_weights_by_the_formula_are_verified(experiment):
+    p = predict_on(experiment.tight)
+    given = from_weights(SavedWeights(p.w1, p.w2, replace(experiment.tight, widths=None)))
+    assert given.problem.widths == experiment.tight.widths
+    assert {check(claim, given).verdict for claim in hybrid.CLAIMS} == {Verdict.HOLDS}
+    assert given.arrays["duplicated"].tolist() == [True, True, False, False]
+
+
+def test_too_few_samples_are_refused():
+    with pytest.raises(InputError, match="n: 4 clusters need twice as many, got 7"):
+        built(n=7)
