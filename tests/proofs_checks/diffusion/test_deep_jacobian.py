@@ -1,6 +1,7 @@
 """Claims on Jacobians of nets: on the denoiser that an ideal net would be, on (5), on mutants."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,20 +13,23 @@ from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.training import DeepConfig
 from dae_theory.diffusion.denoisers import mixture_denoiser
 from dae_theory.diffusion.jacobian import jacobian_matrices
-from proofs_checks.claims import Verdict, judge
-from proofs_checks.diffusion_jacobian import CLAIMS, STORED, build_jacobian, results
-from proofs_checks.diffusion_jacobian_evidence import (
-    DETECTOR,
+from proofs_checks.claims import Verdict, check
+from proofs_checks.diffusion.deep_jacobian import CLAIMS as JACOBIAN_CLAIMS
+from proofs_checks.diffusion.deep_jacobian import STORED
+from proofs_checks.diffusion.deep_layers import CLAIMS as LAYER_CLAIMS
+from proofs_checks.diffusion.deep_layers import DETECTOR, best_statistic
+from proofs_checks.diffusion.jacobian_study import (
     SIGMAS,
     JacobianExperiment,
     LayerScores,
     NetPoints,
     Points,
-    best_statistic,
+    build_jacobian,
     control_of,
     stored_images,
 )
 
+CLAIMS = (*JACOBIAN_CLAIMS, *LAYER_CLAIMS)
 D, LABELS, COUNT = 24, 3, 6
 BY_ID = {claim.id.removeprefix("diffusion/"): claim for claim in CLAIMS}
 FAILS_ON_IDEAL = {"jacobian-top-direction", "jacobian-stored-gain"}  # f_emp keeps nothing
@@ -38,6 +42,10 @@ MUTANTS = [
 
 def random(*shape, seed):
     return np.random.default_rng(seed).standard_normal(shape)
+
+
+def judged(claim, jacobian, mutant=None):
+    return check(claim, SimpleNamespace(jacobian=jacobian), mutant)
 
 
 @pytest.fixture(scope="module")
@@ -89,38 +97,38 @@ def ideal():
 @pytest.mark.parametrize("name", BY_ID)
 def test_verdict_on_the_ideal_net(ideal, name):
     expected = Verdict.FAILS if name in FAILS_ON_IDEAL else Verdict.HOLDS
-    assert judge(BY_ID[name].check(ideal)) is expected
+    assert judged(BY_ID[name], ideal).verdict is expected
 
 
 @pytest.mark.parametrize("name", sorted(FAILS_ON_IDEAL))
 def test_claims_that_fail_there_hold_for_the_jacobians_of_the_theory(ideal, name):
-    assert judge(BY_ID[name].check(STORED.apply(ideal))) is Verdict.HOLDS
+    assert judged(BY_ID[name], ideal, STORED).verdict is Verdict.HOLDS
 
 
 @pytest.mark.parametrize(("claim", "mutant"), MUTANTS)
-def test_mutant_fails(ideal, claim, mutant):
-    assert judge(claim.check(mutant.apply(ideal))) is Verdict.FAILS
+def test_mutant_fails_on_the_ideal_net(ideal, claim, mutant):
+    assert judged(claim, ideal, mutant).verdict is Verdict.FAILS
 
 
 def test_the_worst_net_decides_and_all_are_named(ideal):
     (claim,) = (c for c in CLAIMS if c.id == "diffusion/jacobian-symmetric")
     shifted = claim.mutants[0].apply(ideal).nets[0]
-    evidence = claim.check(replace(ideal, nets=(shifted, *ideal.nets[1:])))
-    assert judge(evidence) is Verdict.FAILS
-    assert "images of hybrid" in evidence.note
-    assert "generalizing" in evidence.note
+    result = judged(claim, replace(ideal, nets=(shifted, *ideal.nets[1:])))
+    assert result.verdict is Verdict.FAILS
+    assert "images of hybrid" in result.measured.note
+    assert "generalizing" in result.measured.note
 
 
 def test_without_memorizing_nets_claims_about_them_are_vacuous(ideal):
     without = replace(ideal, nets=ideal.nets[2:3])
-    verdicts = {name: judge(claim.check(without)) for name, claim in BY_ID.items()}
+    verdicts = {name: judged(claim, without).verdict for name, claim in BY_ID.items()}
     assert verdicts["jacobian-fewer-than-control"] is Verdict.VACUOUS
     assert verdicts["layers-detector"] is Verdict.VACUOUS
     assert verdicts["jacobian-local-spectrum"] is Verdict.HOLDS
 
 
-def test_results_and_the_best_layer(ideal):
-    arrays = results(ideal)
+def test_arrays_and_the_best_layer(ideal):
+    arrays = ideal.arrays
     assert arrays["hybrid/memorized/values"].shape == (len(SIGMAS), COUNT, D)
     assert arrays[f"hybrid/layers/up1/units/{DETECTOR}"].shape == (len(SIGMAS), 40)
     assert arrays[f"hybrid/control_layers/up1/units/{DETECTOR}"].shape == (len(SIGMAS), 40)
