@@ -4,7 +4,6 @@
 the case, the recipe, how many steps to time, and the files to read and write.
 """
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from jaxtyping import Float
 
 from benchmarks import machine
 from benchmarks.recipes import Recipe
+from dae_theory.files import read_settings, write_settings
 from dae_theory.relu.mehler import mehler_loss
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.relu.train import train_many
@@ -229,7 +229,7 @@ RUNNERS: dict[str, Callable] = {
 
 def main(path: Path) -> None:
     """Run the case of a specification and write its result."""
-    spec = json.loads(path.read_text())
+    spec = read_settings(path)
     recipe = Recipe(**spec["recipe"])
     x_ND = np.load(spec["data"])
     imported = machine.peak_memory_mib()
@@ -240,8 +240,9 @@ def main(path: Path) -> None:
     w_DP = result.pop("w", None)
     if w_DP is not None:
         result |= judge(w_DP, x_ND, recipe)
-    Path(spec["result"]).write_text(json.dumps(result, indent=1))
+    write_settings(Path(spec["result"]), result)
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_enable_compilation_cache", False)  # cold runs compile
     main(Path(sys.argv[1]))

@@ -10,33 +10,34 @@ all samples is a multiple. Both must find the same two images. Exit status 0, or
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from absl import flags
 from jaxtyping import Float
 from scipy.spatial.distance import cdist
 
 from benchmarks import machine
 from dae_theory.checks import InputError, check_count
-from dae_theory.commands import parse_options
+from dae_theory.commands import option, run_main
 from dae_theory.data.named import load
 from dae_theory.memorization.nearest import Nearest, nearest_two
 
 TRAIN, FEATURES = 60_000, 784
 PEER_BLOCK = 4096
-FLAGS = flags.FlagValues()
 
 
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    flags.DEFINE_integer("samples", 1000, "Samples.", **both)
-    flags.DEFINE_integer("train", TRAIN, "Training images.", **both)
-    flags.DEFINE_integer("peer", 50, "Samples the peer is timed on.", **both)
-    flags.DEFINE_integer("repeats", 3, "Runs of ours.", **both)
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
 
+    samples: int = option(1000, "Samples.")
+    train: int = option(TRAIN, "Training images.")
+    peer: int = option(50, "Samples the peer is timed on.")
+    repeats: int = option(3, "Runs of ours.")
 
-_define_flags()
+    def __post_init__(self) -> None:
+        for name in ("samples", "train", "peer", "repeats"):
+            check_count(getattr(self, name), name, 2 if name == "train" else 1)
 
 
 def images(n_samples: int, n_train: int) -> tuple[str, np.ndarray, np.ndarray]:
@@ -71,30 +72,27 @@ def cdist_two(samples_MD: Float[np.ndarray, "M D"], train_ND: Float[np.ndarray, 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command line; returns the exit status."""
-    try:
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        for name in ("samples", "train", "peer", "repeats"):
-            check_count(FLAGS[name].value, name, 2 if name == "train" else 1)
-        name, samples_MD, train_ND = images(FLAGS.samples, FLAGS.train)
-        busy = machine.load_average()
-        times = []
-        for _ in range(FLAGS.repeats):
-            begin = time.perf_counter()
-            ours = nearest_two(samples_MD, train_ND)
-            times.append(time.perf_counter() - begin)
-        peak = machine.peak_memory_mib()
-        peer_MD = samples_MD[: FLAGS.peer]
+    return run_main(compare, Options, argv, __doc__)
+
+
+def compare(options: Options) -> int:
+    """Time both and print what they took."""
+    name, samples_MD, train_ND = images(options.samples, options.train)
+    load = machine.load_average()
+    times = []
+    for _ in range(options.repeats):
         begin = time.perf_counter()
-        peer = cdist_two(peer_MD, train_ND)
-        peer_each = (time.perf_counter() - begin) / len(peer_MD)
-    except (InputError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+        ours = nearest_two(samples_MD, train_ND)
+        times.append(time.perf_counter() - begin)
+    peak = machine.peak_memory_mib()
+    peer_MD = samples_MD[: options.peer]
+    begin = time.perf_counter()
+    peer = cdist_two(peer_MD, train_ND)
+    peer_each = (time.perf_counter() - begin) / len(peer_MD)
     seconds = float(np.median(times))
     each = seconds / len(samples_MD)
     same = np.mean(ours.indices[: len(peer_MD)] == peer.indices)
-    print(f"{name}: {len(samples_MD)} x {len(train_ND)} x {train_ND.shape[1]}, load {busy:.2f}")
+    print(f"{name}: {len(samples_MD)} x {len(train_ND)} x {train_ND.shape[1]}, load {load:.2f}")
     print(f"nearest_two   {1e3 * each:8.2f} ms/sample, {seconds:.2f} s")
     print(f"SciPy cdist   {1e3 * peer_each:8.2f} ms/sample on {len(peer_MD)}")
     print(f"cdist / ours  {peer_each / each:8.1f}, same images {same:.0%}")

@@ -18,19 +18,20 @@ a table. Exit status 0, or 2 on bad input.
 
 import dataclasses
 import importlib.util
-import json
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from absl import flags
 
 from benchmarks import machine
 from benchmarks.cases import CONTENDERS
 from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
 from dae_theory.checks import InputError, check_count
-from dae_theory.commands import parse_options
+from dae_theory.commands import option, run_main
+from dae_theory.files import read_settings, write_settings
 
 RECIPES = {recipe.name: recipe for recipe in (MEMORIZATION, GENERALIZATION)}
 CASES = tuple(
@@ -41,23 +42,42 @@ CASES = tuple(
 )
 QUICK_STEPS = 2000
 SWEEP_STEPS = {"memorization": 5000, "generalization": 500}
-FLAGS = flags.FlagValues()
 
 
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    flags.DEFINE_string("out", None, "Folder for results.json and the files of each case.", **both)
-    flags.DEFINE_bool("quick", False, "Time a fraction of the steps and extrapolate.", **both)
-    flags.DEFINE_list("case", list(CASES), "Cases to run, RECIPE/CONTENDER.", **both)
-    flags.DEFINE_integer("seeds", 16, "Seeds of a sweep.", **both)
-    flags.DEFINE_integer("steps", MEMORIZATION.steps, "Steps of the recipes.", **both)
-    flags.DEFINE_integer("n", GENERALIZATION.n, "Images of 'generalization'.", **both)
-    flags.DEFINE_integer("p", MEMORIZATION.width, "Units.", **both)
-    flags.DEFINE_integer("image_size", MEMORIZATION.size, "Pixels a side.", **both)
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
 
+    out: str | None = option(None, "Folder for results.json and the files of each case.")
+    quick: bool = option(False, "Time a fraction of the steps and extrapolate.")
+    case: tuple[str, ...] = option(CASES, "Cases to run, RECIPE/CONTENDER.")
+    seeds: int = option(16, "Seeds of a sweep.")
+    steps: int = option(MEMORIZATION.steps, "Steps of the recipes.")
+    n: int = option(GENERALIZATION.n, "Images of 'generalization'.")
+    p: int = option(MEMORIZATION.width, "Units.")
+    image_size: int = option(MEMORIZATION.size, "Pixels a side.")
 
-_define_flags()
+    def __post_init__(self) -> None:
+        unknown = [case for case in self.case if case not in CASES]
+        if unknown:
+            raise InputError(f"case: unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
+        if self.out is None:
+            raise InputError("out: say where the results go, --out=DIR")
+        for name in ("seeds", "steps", "n", "p"):
+            check_count(getattr(self, name), name)
+
+    def recipes(self) -> dict[str, Recipe]:
+        """The recipes, as these options change them."""
+        return {
+            name: dataclasses.replace(
+                recipe,
+                width=self.p,
+                steps=self.steps,
+                size=self.image_size,
+                n=self.n if name == "generalization" else recipe.n,
+            )
+            for name, recipe in RECIPES.items()
+        }
 
 
 def run_case(recipe: Recipe, contender: str, data: Path, steps: int, seeds: int) -> dict:
@@ -72,12 +92,12 @@ def run_case(recipe: Recipe, contender: str, data: Path, steps: int, seeds: int)
         "seeds": seeds,
         "result": str(result),
     }
-    spec.write_text(json.dumps(content))
+    write_settings(spec, content)
     command = [sys.executable, "-m", "benchmarks.cases", str(spec)]
     done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode:
         raise InputError(f"{recipe.name}/{contender} failed: {done.stderr.strip()[-2000:]}")
-    return json.loads(result.read_text())
+    return read_settings(result)
 
 
 def compare(results: dict[str, dict]) -> dict[str, float]:
@@ -132,7 +152,9 @@ def table(results: dict[str, dict]) -> str:
     return "\n".join(lines)
 
 
-def run(cases: list[str], recipes: dict[str, Recipe], seeds: int, quick: bool, out: Path) -> dict:
+def run(
+    cases: Sequence[str], recipes: dict[str, Recipe], seeds: int, quick: bool, out: Path
+) -> dict:
     """Run the cases one after the other; returns the report, written after every case."""
     out.mkdir(parents=True, exist_ok=True)
     results = {}
@@ -154,7 +176,7 @@ def run(cases: list[str], recipes: dict[str, Recipe], seeds: int, quick: bool, o
             )
         results[case] = run_case(recipe, contender, data, steps, seeds)
         print(f"{case}: {results[case]['cold_seconds']:.2f} s cold", flush=True)
-        (out / "results.json").write_text(json.dumps(report(recipes, results), indent=1))
+        write_settings(out / "results.json", report(recipes, results))
     return report(recipes, results)
 
 
@@ -174,34 +196,16 @@ def report(recipes: dict[str, Recipe], results: dict[str, dict]) -> dict:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        FLAGS.unparse_flags()
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        unknown = [case for case in FLAGS.case if case not in CASES]
-        if unknown:
-            raise InputError(f"case: unknown case {unknown[0]!r}; known are {', '.join(CASES)}")
-        if FLAGS.out is None:
-            raise InputError("out: say where the results go, --out=DIR")
-        for name in ("seeds", "steps", "n", "p"):
-            check_count(FLAGS[name].value, name)
-        recipes = {
-            name: dataclasses.replace(
-                recipe,
-                width=FLAGS.p,
-                steps=FLAGS.steps,
-                size=FLAGS.image_size,
-                n=FLAGS.n if name == "generalization" else recipe.n,
-            )
-            for name, recipe in RECIPES.items()
-        }
-        results = run(FLAGS.case, recipes, FLAGS.seeds, FLAGS.quick, Path(FLAGS.out))
-        print(table(results["cases"]))
-        for name, ratio in results["times_faster_than_torch"].items():
-            print(f"{name}: {ratio:.2f} times faster than the PyTorch loop")
-    except (InputError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_main(run_cases, Options, argv, __doc__)
+
+
+def run_cases(options: Options) -> int:
+    """Run the cases and print what they took."""
+    out = Path(options.out)
+    results = run(options.case, options.recipes(), options.seeds, options.quick, out)
+    print(table(results["cases"]))
+    for name, ratio in results["times_faster_than_torch"].items():
+        print(f"{name}: {ratio:.2f} times faster than the PyTorch loop")
     return 0
 
 

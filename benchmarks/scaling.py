@@ -23,37 +23,50 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from absl import flags
 
 from benchmarks import machine
 from dae_theory.checks import InputError, check_count
-from dae_theory.commands import parse_options
-from dae_theory.sweep.__main__ import configure_jax
+from dae_theory.commands import configure_jax, option, run_main
+from dae_theory.files import write_settings
+from dae_theory.statistics import log_log_slope
 from dae_theory.sweep.plan import BYTES, OPTIMIZER_COPIES, SweepConfig
 from dae_theory.sweep.run import run_sweep
 
 MANY = 10_000  # cells
-FLAGS = flags.FlagValues()
 
 
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    flags.DEFINE_string("out", None, "Folder for scaling.json.", **both)
-    flags.DEFINE_list("cells", ["16", "64", "256", "1024"], "Cells of each sweep.", **both)
-    flags.DEFINE_integer("steps", 2000, "Optimizer steps.", **both)
-    flags.DEFINE_integer("n", 16, "Training samples.", **both)
-    flags.DEFINE_integer("p", 16, "Units.", **both)
-    flags.DEFINE_integer("dimension", 32, "Features.", **both)
-    flags.DEFINE_integer("repeats", 3, "Warm runs of each sweep.", **both)
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
 
+    out: str | None = option(None, "Folder for scaling.json.")
+    cells: tuple[int, ...] = option((16, 64, 256, 1024), "Cells of each sweep.")
+    steps: int = option(2000, "Optimizer steps.")
+    n: int = option(16, "Training samples.")
+    p: int = option(16, "Units.")
+    dimension: int = option(32, "Features.")
+    repeats: int = option(3, "Warm runs of each sweep.")
 
-_define_flags()
+    def __post_init__(self) -> None:
+        if self.out is None:
+            raise InputError("out: say where the results go, --out=DIR")
+        check_count(self.repeats, "repeats")
+        cells = self.cells
+        if len(cells) < 2 or list(cells) != sorted(set(cells)) or cells[0] < 1:
+            raise InputError(
+                f"cells: need at least two increasing numbers, got {','.join(map(str, cells))}"
+            )
+
+    def sweep(self, cells: int) -> SweepConfig:
+        """A sweep of so many seeds."""
+        return SweepConfig(
+            n=(self.n,), p=(self.p,), seeds=cells, steps=self.steps, dimension=self.dimension
+        )
 
 
 class Device(NamedTuple):
@@ -117,17 +130,6 @@ def roofline(config: SweepConfig, device: Device) -> dict:
     }
 
 
-def sweep_config(cells: int) -> SweepConfig:
-    """A sweep of so many seeds, of what the options say."""
-    return SweepConfig(
-        n=(FLAGS.n,),
-        p=(FLAGS.p,),
-        seeds=cells,
-        steps=FLAGS.steps,
-        dimension=FLAGS.dimension,
-    )
-
-
 def measure_sweep(config: SweepConfig, repeats: int) -> dict:
     """Run a sweep of this process cold and then warm, each in a new folder."""
     seconds = []
@@ -161,13 +163,7 @@ def run_specification(spec: str) -> None:
     """What the fresh process does: measure and print."""
     fields = json.loads(spec)
     lists = {k: tuple(v) if isinstance(v, list) else v for k, v in fields["config"].items()}
-    configure_jax()
     print(json.dumps(measure_sweep(SweepConfig(**lists), fields["repeats"])))
-
-
-def exponent(cells: Sequence[int], seconds: Sequence[float]) -> float:
-    """Slope of log time against log cells, by least squares."""
-    return float(np.polyfit(np.log(cells), np.log(seconds), 1)[0])
 
 
 def report_of(config: SweepConfig, sweeps: list[dict], matmul_gflops: float) -> dict:
@@ -180,7 +176,7 @@ def report_of(config: SweepConfig, sweeps: list[dict], matmul_gflops: float) -> 
         "machine": machine.describe() | {"matmul_gflops": matmul_gflops},
         "config": dataclasses.asdict(config),
         "sweeps": sweeps,
-        "exponent": exponent([s["cells"] for s in sweeps], [s["wall_s"] for s in sweeps]),
+        "exponent": log_log_slope([s["cells"] for s in sweeps], [s["wall_s"] for s in sweeps]),
         "memory_growth": largest["peak_mib"] / sweeps[0]["peak_mib"],
         "cells_per_s": rate,
         "many_cells": MANY,
@@ -216,42 +212,26 @@ def lines_of(report: dict) -> list[str]:
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        FLAGS.unparse_flags()
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        if FLAGS.out is None:
-            raise InputError("out: say where the results go, --out=DIR")
-        check_count(FLAGS.repeats, "repeats")
-        cells = parse_cells(FLAGS.cells)
-        configs = [sweep_config(count) for count in cells]
-        out = Path(FLAGS.out)
-        out.mkdir(parents=True, exist_ok=True)
-        sweeps = []
-        for config in configs:
-            sweeps.append(measure_apart(config, FLAGS.repeats))
-            print(f"{config.seeds} cells: {sweeps[-1]['wall_s']:.2f} s warm", flush=True)
-        report = report_of(configs[-1], sweeps, machine.matmul_gflops())
-        (out / "scaling.json").write_text(json.dumps(report, indent=1))
-        print("\n".join(lines_of(report)))
-    except (InputError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_main(measure_sizes, Options, argv, __doc__)
+
+
+def measure_sizes(options: Options) -> int:
+    """Measure each size, write the report and print it."""
+    configs = [options.sweep(cells) for cells in options.cells]
+    out = Path(options.out)
+    out.mkdir(parents=True, exist_ok=True)
+    sweeps = []
+    for config in configs:
+        sweeps.append(measure_apart(config, options.repeats))
+        print(f"{config.seeds} cells: {sweeps[-1]['wall_s']:.2f} s warm", flush=True)
+    report = report_of(configs[-1], sweeps, machine.matmul_gflops())
+    write_settings(out / "scaling.json", report)
+    print("\n".join(lines_of(report)))
     return 0
 
 
-def parse_cells(texts: Sequence[str]) -> list[int]:
-    """Increasing numbers of cells, at least two."""
-    try:
-        cells = [int(text) for text in texts]
-    except ValueError:
-        raise InputError(f"cells: expected whole numbers, got {','.join(texts)!r}") from None
-    if len(cells) < 2 or cells != sorted(set(cells)) or cells[0] < 1:
-        raise InputError(f"cells: need at least two increasing numbers, got {','.join(texts)}")
-    return cells
-
-
 if __name__ == "__main__":
+    configure_jax(float64=False, compilation_cache=False)
     if len(sys.argv) == 2 and sys.argv[1].startswith("{"):
         run_specification(sys.argv[1])
     else:

@@ -52,7 +52,6 @@ DEFINE = {
     int: flags.DEFINE_integer,
     str: flags.DEFINE_string,
 }
-BAR_AFTER_S = 2.0
 
 flags.disclaim_key_flags()  # --help lists the options under the command's file, not this one
 
@@ -234,18 +233,29 @@ def _keep_compiled_programs() -> None:
 class _Rate(ProgressColumn):
     """Steps per second."""
 
+    def __init__(self, unit: str) -> None:
+        self._unit = unit
+        super().__init__()
+
     def render(self, task: Task) -> Text:
-        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+        return Text("" if task.speed is None else f"{task.speed:.3g} {self._unit}")
 
 
 class ProgressBar:
     """A bar on stderr, if that is a terminal, once something has taken two seconds.
 
-    To be used under `contextlib.closing`; ``rate`` shows steps per second.
+    To be used under `contextlib.closing`.
+
+    Args:
+      rate: unit in which the speed is shown, such as 'cells/s'; default not at all.
+      after_s: seconds before the bar appears.
+      console: default stderr.
     """
 
-    def __init__(self, *, rate: bool = False, console: Console | None = None) -> None:
-        self._rate = rate
+    def __init__(
+        self, *, rate: str = "", after_s: float = 2.0, console: Console | None = None
+    ) -> None:
+        self._rate, self._after_s = rate, after_s
         self._console = Console(stderr=True) if console is None else console
         self._start = time.monotonic()
         self._bar: Progress | None = None
@@ -254,13 +264,13 @@ class ProgressBar:
     def __call__(self, what: str, done: float, total: float, note: str = "") -> None:
         """Show that ``done`` of ``total`` steps of ``what`` are done."""
         if self._bar is None:
-            if time.monotonic() - self._start < BAR_AFTER_S or not self._console.is_terminal:
+            if time.monotonic() - self._start < self._after_s or not self._console.is_terminal:
                 return
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(),
                 TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                *([_Rate()] if self._rate else []),
+                *([_Rate(self._rate)] if self._rate else []),
                 TimeElapsedColumn(),
                 TimeRemainingColumn(),
                 console=self._console,

@@ -9,36 +9,33 @@ import importlib
 import pkgutil
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
 import matplotlib as mpl
-from absl import flags
 
 import figures
 from dae_theory.checks import InputError
-from dae_theory.commands import parse_options
+from dae_theory.commands import configure_jax, option, run_main
 from figures.results import RunResults, load
 from figures.style import RC, save
 from figures.sweeps import ScalingResults, SweepResults
-from proofs_checks.run import configure_jax
 
-FLAGS = flags.FlagValues()
 Results = RunResults | SweepResults | ScalingResults
 
 
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    flags.DEFINE_string("figure", None, "Draw this figure only.", **both)
-    flags.DEFINE_bool("all", False, "Draw every figure that --from has data for.", **both)
-    flags.DEFINE_bool("list", False, "List the figures and stop.", **both)
-    flags.DEFINE_string("out", None, "Folder for the figures, PDF and PNG.", **both)
-    flags.DEFINE_string("from", None, "Folder of an earlier run, sweep or benchmark.", **both)
-    flags.DEFINE_bool("quick", False, "Without --from: run with fewer seeds and steps.", **both)
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
 
-
-_define_flags()
+    figure: str | None = option(None, "Draw this figure only.")
+    all: bool = option(False, "Draw every figure that --from has data for.")
+    list: bool = option(False, "List the figures and stop.")
+    out: str | None = option(None, "Folder for the figures, PDF and PNG.")
+    source: str | None = option(None, "Folder of an earlier run, sweep or benchmark.", flag="from")
+    quick: bool = option(False, "Without --from: run with fewer seeds and steps.")
 
 
 def known_figures() -> dict[str, ModuleType]:
@@ -75,19 +72,6 @@ def draw_one(module: ModuleType, results: Results, out_dir: Path) -> list[Path]:
         results.require(module.ID, module.REGIMES, module.NEEDS)
     with mpl.rc_context(RC):
         return save(module.draw(results), out_dir, module.ID)
-
-
-def draw_all(run_dir: Path, out_dir: Path) -> int:
-    """Draw every figure whose data a run produced; returns how many."""
-    results = load(run_dir)
-    drawn = 0
-    for module in drawn_from(RunResults):
-        try:
-            draw_one(module, results, out_dir)
-        except InputError:
-            continue
-        drawn += 1
-    return drawn
 
 
 def drawn_from(source: type[Results]) -> list[ModuleType]:
@@ -143,31 +127,30 @@ def make(chosen: ModuleType | None, results: Results, out_dir: Path) -> None:
             print(path)
 
 
-def main(argv: list[str]) -> int:
+def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        FLAGS.unparse_flags()
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        if FLAGS.list:
-            for figure_id, module in known_figures().items():
-                print(f"{figure_id:16} {module.__doc__.splitlines()[0]}")
-            return 0
-        chosen = chosen_figure(FLAGS.figure, FLAGS.all)
-        if FLAGS.out is None:
-            raise InputError("out: say where the figures go, --out=DIR")
-        out_dir = Path(FLAGS.out)
-        folder = FLAGS["from"].value
-        if folder is None:
-            folder = out_dir / "run"
-            run_for(chosen, folder, FLAGS.quick)
-        make(chosen, load_any(Path(folder)), out_dir)
-    except (InputError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_main(list_or_make, Options, argv, __doc__)
+
+
+def list_or_make(options: Options) -> int:
+    """List the figures, or draw what was asked for."""
+    if options.list:
+        for figure_id, module in known_figures().items():
+            print(f"{figure_id:16} {module.__doc__.splitlines()[0]}")
+        return 0
+    chosen = chosen_figure(options.figure, options.all)
+    if options.out is None:
+        raise InputError("out: say where the figures go, --out=DIR")
+    out_dir = Path(options.out)
+    if options.source is None:
+        folder = out_dir / "run"
+        run_for(chosen, folder, options.quick)
+    else:
+        folder = Path(options.source)
+    make(chosen, load_any(folder), out_dir)
     return 0
 
 
 if __name__ == "__main__":
-    configure_jax()
+    configure_jax(float64=True)
     sys.exit(main(sys.argv))

@@ -1,6 +1,5 @@
 """What a run of `proofs_checks` left behind: its arrays and its report."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -8,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from dae_theory.checks import InputError
-from dae_theory.files import read_npz
+from dae_theory.files import read_npz, read_settings
 from dae_theory.statistics import Interval, bootstrap_mean
 from proofs_checks.report import SCHEMA
 
@@ -78,13 +77,8 @@ def load(folder: Path) -> RunResults:
 
 def read_report(path: Path) -> dict:
     """report.json as plain data."""
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: truncated or not JSON ({error})") from error
-    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+    report = read_settings(path)
+    if report.get("schema") != SCHEMA:
         raise InputError(f"{path}: not a report of schema {SCHEMA}")
     try:
         complete = isinstance(report["claims"], list) and isinstance(

@@ -11,16 +11,16 @@ import csv
 import io
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
-from absl import flags
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from dae_theory.checks import InputError, check_count
-from dae_theory.commands import parse_options
+from dae_theory.commands import configure_jax, option, run_main
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
 from dae_theory.deep.evaluation import prompts
 from dae_theory.deep.images import TrainingSet
@@ -30,39 +30,37 @@ from figures.grids import image_grid, show_image
 from figures.style import DPI, MEMORIZING, RC
 
 COLUMNS = 8
-FLAGS = flags.FlagValues()
 
 
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    sampler = Sampler()
-    flags.DEFINE_string(
-        "checkpoint", SHIPPED[0], f"{', '.join(SHIPPED)}, or the path of an .npz file.", **both
-    )
-    flags.DEFINE_string("out", None, "Folder of the grid and the table.", **both)
-    flags.DEFINE_integer("count", 16, "Samples.", **both)
-    flags.DEFINE_string("caption", None, "Of all samples.", **both)
-    flags.DEFINE_integer("seed", 0, "Of the noise, and of captions not given.", **both)
-    flags.DEFINE_integer("steps", sampler.steps, "Of the sampler.", **both)
-    flags.DEFINE_float(
-        "guidance", sampler.guidance, "Weight of classifier-free guidance; 1 is none.", **both
-    )
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
+
+    checkpoint: str = option(SHIPPED[0], f"{', '.join(SHIPPED)}, or the path of an .npz file.")
+    out: str | None = option(None, "Folder of the grid and the table.")
+    count: int = option(16, "Samples.")
+    caption: str | None = option(None, "Of all samples.")
+    seed: int = option(0, "Of the noise, and of captions not given.")
+    steps: int = option(Sampler().steps, "Of the sampler.")
+    guidance: float = option(Sampler().guidance, "Weight of classifier-free guidance; 1 is none.")
+
+    def __post_init__(self) -> None:
+        if self.out is None:
+            raise InputError("out: say where the samples go, --out=DIR")
+        check_count(self.count, "count")
+        check_count(self.seed, "seed", 0)
 
 
-_define_flags()
-
-
-def chosen_captions(checkpoint: Checkpoint, data: TrainingSet) -> list[str]:
+def chosen_captions(options: Options, checkpoint: Checkpoint, data: TrainingSet) -> list[str]:
     """One caption for each sample: the one given, or half planted and half others."""
-    if FLAGS.caption is not None:
-        return [FLAGS.caption] * FLAGS.count
-    kinds = prompts(data, checkpoint.config.network.text, FLAGS.count, FLAGS.seed)
+    if options.caption is not None:
+        return [options.caption] * options.count
+    kinds = prompts(data, checkpoint.config.network.text, options.count, options.seed)
     if len(kinds) == 1:
         (captions,) = kinds.values()
         return captions
-    half = (FLAGS.count + 1) // 2
-    return kinds["planted captions"][:half] + kinds["other captions"][: FLAGS.count - half]
+    half = (options.count + 1) // 2
+    return kinds["planted captions"][:half] + kinds["other captions"][: options.count - half]
 
 
 def draw_grid(
@@ -103,12 +101,13 @@ def table_of(copies: Copies, captions: Sequence[str]) -> bytes:
     return text.getvalue().encode()
 
 
-def draw_samples(checkpoint: Checkpoint, out: Path) -> list[Path]:
-    """Sample, find copies, write both files; prints how many are copies."""
+def draw_samples(options: Options) -> int:
+    """Sample, find copies, write both files; prints how many are copies, and the files."""
+    checkpoint, out = load_checkpoint(options.checkpoint), Path(options.out)
     data = checkpoint.training_set()
-    captions = chosen_captions(checkpoint, data)
-    sampler = Sampler(steps=FLAGS.steps, guidance=FLAGS.guidance)
-    samples_MD = sample_images(checkpoint, captions, FLAGS.seed, sampler)
+    captions = chosen_captions(options, checkpoint, data)
+    sampler = Sampler(steps=options.steps, guidance=options.guidance)
+    samples_MD = sample_images(checkpoint, captions, options.seed, sampler)
     copies = find_copies(samples_MD, data)
     picture, table = (out / f"{checkpoint.name}.{suffix}" for suffix in ("png", "csv"))
     out.mkdir(parents=True, exist_ok=True)
@@ -123,28 +122,21 @@ def draw_samples(checkpoint: Checkpoint, out: Path) -> list[Path]:
         f"{checkpoint.name}: {np.sum(copies.copy)} of {len(captions)} samples are copies of "
         f"training images, {of_planted} of them of planted ones"
     )
-    return [picture, table]
-
-
-def main(argv: list[str]) -> int:
-    """Run the command; returns the exit status."""
-    try:
-        FLAGS.unparse_flags()
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        if FLAGS.out is None:
-            raise InputError("out: say where the samples go, --out=DIR")
-        check_count(FLAGS.count, "count")
-        for path in draw_samples(load_checkpoint(FLAGS.checkpoint), Path(FLAGS.out)):
-            print(path)
-    except (InputError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: out: cannot write there ({error})", file=sys.stderr)
-        return 2
+    print(picture, table, sep="\n")
     return 0
 
 
+def main(argv: Sequence[str]) -> int:
+    """Run the command; returns the exit status."""
+    return run_main(
+        draw_samples,
+        Options,
+        argv,
+        __doc__,
+        on_os_error=lambda error: f"out: cannot write there ({error})",
+    )
+
+
 if __name__ == "__main__":
+    configure_jax(float64=False)
     sys.exit(main(sys.argv))

@@ -1,6 +1,5 @@
 """What a sweep (`dae_theory.sweep`) or its scaling benchmark left behind."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from dae_theory.checks import InputError
+from dae_theory.files import read_settings
 from dae_theory.sweep.plan import SweepConfig
 from dae_theory.sweep.store import COLUMNS, read_config
 
@@ -76,11 +76,5 @@ class ScalingResults:
     def load(folder: Path) -> "ScalingResults":
         """Read scaling.json; InputError when it is damaged."""
         path = folder / "scaling.json"
-        try:
-            report = json.loads(path.read_text(encoding="utf-8"))
-            complete = {"sweeps", "exponent", "cells_per_s"} <= report.keys()
-        except (ValueError, AttributeError) as error:
-            raise InputError(f"{path}: damaged ({error})") from error
-        if not complete:
-            raise InputError(f"{path}: not of the scaling benchmark")
+        report = read_settings(path, ("sweeps", "exponent", "cells_per_s"))
         return ScalingResults(folder, report)

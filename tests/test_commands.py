@@ -226,7 +226,7 @@ def shown(monkeypatch, terminal: bool, seconds: float) -> str:
     clock = iter([0.0, seconds])
     monkeypatch.setattr(commands.time, "monotonic", lambda: next(clock))
     console = Console(file=text, force_terminal=terminal, width=80)
-    with contextlib.closing(ProgressBar(rate=True, console=console)) as bar:
+    with contextlib.closing(ProgressBar(rate="cells/s", console=console)) as bar:
         bar("cells", 3, 8, "loss .5")
         monkeypatch.undo()
     return text.getvalue()

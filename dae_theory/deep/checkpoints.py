@@ -7,7 +7,6 @@ was measured, and the hash of the weights, which loading verifies. `SHIPPED` com
 import dataclasses
 import hashlib
 import io
-import json
 import platform
 import shlex
 from dataclasses import dataclass
@@ -33,7 +32,7 @@ from dae_theory.deep.training import (
     restore_last,
 )
 from dae_theory.diffusion.denoisers import Denoiser
-from dae_theory.files import write_whole
+from dae_theory.files import npz_bytes, read_settings, write_settings, write_whole
 
 SCHEMA = 1
 FOLDER = Path(__file__).with_name("shipped")
@@ -131,19 +130,18 @@ def write_checkpoint(path: Path, params: dict, card: dict) -> dict:
     arrays = {name: np.asarray(leaf, np.float16) for name, leaf in leaves.items()}
     if not all(np.all(np.isfinite(array)) for array in arrays.values()):
         raise InputError(f"{path}: weights are not finite in float16")
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
+    content = npz_bytes(arrays)
     card = card | {
         "weights": {
             "file": path.name,
             "dtype": "float16",
             "parameters": sum(array.size for array in arrays.values()),
-            "sha256": hashlib.sha256(content.getvalue()).hexdigest(),
+            "sha256": hashlib.sha256(content).hexdigest(),
         }
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, content.getvalue())
-    write_whole(path.with_suffix(".json"), (json.dumps(card, indent=1) + "\n").encode())
+    write_whole(path, content)
+    write_settings(path.with_suffix(".json"), card)
     return card
 
 
@@ -179,8 +177,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
                 f"checkpoint: no file {file}; give the path of an .npz file beside its .json "
                 f"card, or one of {', '.join(SHIPPED)}"
             )
+    card = read_settings(card_path, ("config", "weights"))
     try:
-        card = json.loads(card_path.read_text())
         config = config_from_fields(card["config"])
         expected = card["weights"]["sha256"]
     except (ValueError, KeyError, TypeError) as error:

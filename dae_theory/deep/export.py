@@ -6,54 +6,46 @@ among its samples. Exit status 0, or 2 on bad input.
 """
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
-from absl import flags
-
 from dae_theory.checks import InputError, check_count
-from dae_theory.commands import parse_options
+from dae_theory.commands import configure_jax, option, run_main
 from dae_theory.deep.checkpoints import export_training, load_checkpoint, write_checkpoint
 from dae_theory.deep.evaluation import evaluate_checkpoint
 
-FLAGS = flags.FlagValues()
 
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
 
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    flags.DEFINE_string("training", None, "Folder of a finished training.", **both)
-    flags.DEFINE_string("out", None, "NAME.npz, the checkpoint to write.", **both)
-    flags.DEFINE_string(
-        "reference", None, "Checkpoint whose test loss this one's is divided by.", **both
-    )
-    flags.DEFINE_integer("samples", 1000, "Samples of each kind of caption.", **both)
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
+    training: str | None = option(None, "Folder of a finished training.")
+    out: str | None = option(None, "NAME.npz, the checkpoint to write.")
+    reference: str | None = option(None, "Checkpoint whose test loss this one's is divided by.")
+    samples: int = option(1000, "Samples of each kind of caption.")
 
-
-_define_flags()
+    def __post_init__(self) -> None:
+        for name in ("training", "out"):
+            if getattr(self, name) is None:
+                raise InputError(f"{name}: is missing; give --training=DIR --out=NAME.npz")
+        check_count(self.samples, "samples")
 
 
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        FLAGS.unparse_flags()
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        for name in ("training", "out"):
-            if FLAGS[name].value is None:
-                raise InputError(f"{name}: is missing; give --training=DIR --out=NAME.npz")
-        check_count(FLAGS.samples, "samples")
-        reference = None if FLAGS.reference is None else load_checkpoint(FLAGS.reference)
-        checkpoint = export_training(FLAGS.training, FLAGS.out)
-        found = evaluate_checkpoint(checkpoint, checkpoint.training_set(), reference, FLAGS.samples)
-        write_checkpoint(
-            Path(FLAGS.out), checkpoint.params, checkpoint.card | {"evaluation": found}
-        )
-        print(found)
-    except (InputError, OSError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    return run_main(export, Options, argv, __doc__)
+
+
+def export(options: Options) -> int:
+    """Export, measure, and write what was measured into the card."""
+    reference = None if options.reference is None else load_checkpoint(options.reference)
+    checkpoint = export_training(options.training, options.out)
+    found = evaluate_checkpoint(checkpoint, checkpoint.training_set(), reference, options.samples)
+    write_checkpoint(Path(options.out), checkpoint.params, checkpoint.card | {"evaluation": found})
+    print(found)
     return 0
 
 
 if __name__ == "__main__":
+    configure_jax(float64=False)
     sys.exit(main(sys.argv))

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from dae_theory.checks import InputError, check_count
+from dae_theory.commands import option
 from dae_theory.deep.dit import DiT
 from dae_theory.deep.unet import UNet
 from dae_theory.diffusion.denoisers import Denoiser
@@ -29,13 +30,13 @@ class NetworkConfig:
       text: conditioned on captions.
     """
 
-    architecture: str = "dit"
-    size: int = 14
-    width: int = 128
-    depth: int = 4
-    heads: int = 4
-    patch: int = 2
-    text: bool = False
+    architecture: str = option("dit", "dit or unet.")
+    size: int = option(14, "Of the network.")
+    width: int = option(128, "Of the network.")
+    depth: int = option(4, "Of the network.")
+    heads: int = option(4, "Of the network.")
+    patch: int = option(2, "Of the network.")
+    text: bool = option(False, "Condition on captions.")
 
     def __post_init__(self) -> None:
         if self.architecture not in ARCHITECTURES:

@@ -5,11 +5,11 @@ in DIR and reaches the same loss curve, DIR/metrics.csv. Exit status 0 when all 
 bad input, a folder that holds another training, or a loss that is not finite.
 """
 
+import contextlib
 import csv
 import dataclasses
 import functools
 import io
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -22,17 +22,15 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from absl import flags
 from jaxtyping import Array, Float, Int, PRNGKeyArray
-from rich.progress import Progress
 
 from dae_theory.checks import InputError, check_count
-from dae_theory.commands import parse_options
+from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
 from dae_theory.deep.images import SOURCES, TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
-from dae_theory.diffusion.schedules import edm_coefficients, ema_update, log_normal_sigmas
-from dae_theory.files import held, write_whole
+from dae_theory.diffusion.schedules import edm_coefficients, log_normal_sigmas
+from dae_theory.files import read_settings, reserve_folder, write_whole
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
 NO_CAPTION_SHARE = 0.1  # of training captions left out, for guidance
@@ -59,16 +57,16 @@ class DeepConfig:
     """
 
     network: NetworkConfig = field(default_factory=NetworkConfig)
-    data: str = "fashion_mnist"
-    images: int = 59_000
-    planted: int = 0
-    planted_share: float = 0.3
-    steps: int = 6000
-    batch_size: int = 64
-    learning_rate: float = 1e-3
-    ema: float = 0.999
-    checkpoint_every: int = 500
-    seed: int = 0
+    data: str = option("fashion_mnist", f"One of {', '.join(SOURCES)}.")
+    images: int = option(59_000, "Of the training.")
+    planted: int = option(0, "Of the training.")
+    planted_share: float = option(0.3, "Of the training.")
+    steps: int = option(6000, "Of the training.")
+    batch_size: int = option(64, "Of the training.")
+    learning_rate: float = option(1e-3, "Of the training.")
+    ema: float = option(0.999, "Of the training.")
+    checkpoint_every: int = option(500, "Of the training.")
+    seed: int = option(0, "Of the training.")
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every"):
@@ -182,26 +180,11 @@ def advance(
         params = optax.apply_updates(state.params, updates)
         # Young averages forget their start sooner.
         decay = jnp.minimum(config.ema, (1 + number) / (10 + number))
-        average = ema_update(state.average, params, decay)
+        average = optax.incremental_update(params, state.average, 1 - decay)
         return State(params, average, moments), loss
 
     state, losses = jax.lax.scan(step, state, first_step + jnp.arange(STRIDE))
     return state, jnp.mean(losses)
-
-
-def claim_folder(out: Path, config: DeepConfig) -> None:
-    """Make the folder this training's, or raise InputError when it is another's."""
-    path, text = out / "config.json", json.dumps(dataclasses.asdict(config), indent=1)
-    if path.exists():
-        if json.loads(path.read_text()) != json.loads(text):
-            raise InputError(
-                f"{out}: holds a training with other options ({path}); give another --out"
-            )
-        return
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out}: is not empty and holds no training; give another --out")
-    out.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text.encode())
 
 
 def read_config(out: Path) -> DeepConfig:
@@ -209,7 +192,10 @@ def read_config(out: Path) -> DeepConfig:
     path = out / "config.json"
     if not path.is_file():
         raise InputError(f"{out}: holds no training (no config.json)")
-    return config_from_fields(json.loads(path.read_text()))
+    try:
+        return config_from_fields(read_settings(path))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{path}: not of a training, or of another version ({error})") from error
 
 
 def config_from_fields(fields: dict) -> DeepConfig:
@@ -283,8 +269,9 @@ def train_deep(
     out = Path(out)
     if data is None:
         data = training_set(**config.drawn_as)
-    claim_folder(out, config)
-    with held(out / ".lock", f"out: another training is running in {out}; wait for it"):
+    if not (out / "config.json").exists() and out.exists() and any(out.iterdir()):
+        raise InputError(f"{out}: is not empty and holds no training; give another --out")
+    with reserve_folder(out, dataclasses.asdict(config), "training"):
         return _train(config, out, data, progress)
 
 
@@ -311,36 +298,6 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
     return state
 
 
-FLAGS = flags.FlagValues()
-
-
-def _define_flags() -> None:
-    both = {"flag_values": FLAGS}
-    default, network = DeepConfig(), NetworkConfig()
-    flags.DEFINE_string("out", None, "Folder of the training.", **both)
-    flags.DEFINE_string("data", default.data, f"One of {', '.join(SOURCES)}.", **both)
-    flags.DEFINE_string("architecture", network.architecture, "dit or unet.", **both)
-    flags.DEFINE_bool("text", network.text, "Condition on captions.", **both)
-    for name in ("size", "width", "depth", "heads", "patch"):
-        flags.DEFINE_integer(name, getattr(network, name), "Of the network.", **both)
-    for name in ("images", "planted", "steps", "batch_size", "checkpoint_every", "seed"):
-        flags.DEFINE_integer(name, getattr(default, name), "Of the training.", **both)
-    for name in ("planted_share", "learning_rate", "ema"):
-        flags.DEFINE_float(name, getattr(default, name), "Of the training.", **both)
-    flags.DEFINE_bool("help", False, "Print this help and stop.", **both)
-
-
-_define_flags()
-
-
-def config_of_flags() -> DeepConfig:
-    """What the options say."""
-    names = {f.name for f in dataclasses.fields(NetworkConfig)}
-    network = NetworkConfig(**{name: FLAGS[name].value for name in names})
-    names = {f.name for f in dataclasses.fields(DeepConfig)} - {"network"}
-    return DeepConfig(network, **{name: FLAGS[name].value for name in names})
-
-
 def options_of(config: DeepConfig) -> list[str]:
     """The options that say a config, those at their default left out."""
     given = dataclasses.asdict(config)
@@ -349,27 +306,34 @@ def options_of(config: DeepConfig) -> list[str]:
     return [f"--{name}={value}" for name, value in given.items() if value != usual[name]]
 
 
+@dataclass(frozen=True)
+class Options:
+    """The command's options."""
+
+    config: DeepConfig = field(default_factory=DeepConfig)
+    out: str | None = option(None, "Folder of the training.")
+
+
 def main(argv: list[str]) -> int:
     """Run the command; returns the exit status."""
-    try:
-        FLAGS.unparse_flags()
-        if not parse_options(FLAGS, argv, __doc__):
-            return 0
-        if FLAGS.out is None:
-            raise InputError("out: say where the training goes, --out=DIR")
-        config = config_of_flags()
-        with Progress() as bar:
-            task = bar.add_task("steps", total=config.steps)
+    return run_main(train_command, Options, argv, __doc__)
 
-            def show(step: int, loss: float) -> None:
-                bar.update(task, completed=step, description=f"loss {loss:.4f}")
 
-            train_deep(config, FLAGS.out, progress=show)
-    except (InputError, OSError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+def train_command(options: Options) -> int:
+    """Train under a progress bar."""
+    if options.out is None:
+        raise InputError("out: say where the training goes, --out=DIR")
+    steps, out = options.config.steps, Path(options.out)
+    with contextlib.closing(ProgressBar()) as bar:
+        train_deep(
+            options.config,
+            out,
+            progress=lambda step, loss: bar("steps", step, steps, f"loss {loss:.4f}"),
+        )
+    print(f"{out}: {steps} steps, loss {read_metrics(out)[-1]['loss']:.4f}")
     return 0
 
 
 if __name__ == "__main__":
+    configure_jax(float64=False)
     sys.exit(main(sys.argv))

@@ -21,7 +21,6 @@ from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.diffusion.schedules import (
     check_noise_range,
     edm_coefficients,
-    ema_update,
     log_uniform_sigmas,
 )
 from dae_theory.relu.loss import weight_penalty
@@ -209,7 +208,8 @@ def _run(key, x_ND, module: nn.Module, config: MultiSigmaConfig) -> tuple[dict, 
         )
         updates, state = optimizer.update(gradient, state, params)
         params = optax.apply_updates(params, updates)
-        return (params, ema_update(average, params, config.ema_decay), state), loss
+        average = optax.incremental_update(params, average, 1 - config.ema_decay)
+        return (params, average, state), loss
 
     carry = (params, params, optimizer.init(params))
     (params, average, _), loss_T = jax.lax.scan(step, carry, jnp.arange(config.steps))

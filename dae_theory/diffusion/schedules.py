@@ -105,8 +105,3 @@ def edm_coefficients(
     table 1), for data of standard deviation ``sigma_data``; each of the shape of σ."""
     total = jnp.sqrt(sigma**2 + sigma_data**2)
     return (sigma_data / total) ** 2, sigma * sigma_data / total, 1 / total
-
-
-def ema_update(average: Tree, params: Tree, decay: float) -> Tree:
-    """Exponential moving average of parameters, any pytree: decay·average + (1 − decay)·params."""
-    return jax.tree.map(lambda a, p: a + (1 - decay) * (p - a), average, params)

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError, check_count
+from dae_theory.commands import option
 from dae_theory.data.dataset import Mixture
 from dae_theory.data.mixtures import simplex
 from dae_theory.data.named import load
@@ -37,46 +38,38 @@ OPTIMIZER_COPIES = {"sgd": 0, "rmsprop": 1, "adam": 2, "adamw": 2}
 
 @dataclass(frozen=True)
 class SweepConfig:
-    """A grid of nets, one for each seed × n × sigma × lam × p.
+    """A grid of nets, one for each seed × n × sigma × lam × p."""
 
-    Attributes:
-      n, sigma, lam, p: values of the grid: samples, noise level σ, weight decay λ, units.
-      seeds: seeds 0 … seeds−1.
-      data: one of `data.NAMES`, or a path.
-      dimension: features D of synthetic data.
-      clusters, alpha: of the mixture (`data.separable_mixture`, simplex of means, rank 3).
-      size: side of patches, or to which a folder's images are resized.
-      limit: most samples of a pool (patches, fashion_mnist, path), held-out ones included.
-      center: subtract the pool's mean.
-      held_out: most samples held out for tests, at most a fifth of a pool.
-      steps, optimizer, learning_rate, schedule, batch_size, draws, gradient, tied, init_scale: see
-        `train.TrainConfig`.
-      save_weights: keep the weights of every cell.
-    """
-
-    n: tuple[int, ...] = (2, 8, 32)
-    seeds: int = 4
-    sigma: tuple[float, ...] = (0.1,)
-    lam: tuple[float, ...] = (1e-3,)
-    p: tuple[int, ...] = (16,)
-    data: str = "mixture"
-    dimension: int = 32
-    clusters: int = 3
-    alpha: float = 0.2
-    size: int | None = None
-    limit: int = 20_000
-    center: bool = True
-    held_out: int = 256
-    steps: int = 4000
-    optimizer: str = "adam"
-    learning_rate: float = 1e-2
-    schedule: str = "cosine"
-    batch_size: int | None = None
-    draws: int = 1
-    gradient: str = "sampled"
-    tied: bool = False
-    init_scale: float = 1.0
-    save_weights: bool = False
+    n: tuple[int, ...] = option((2, 8, 32), "Training samples, separated by commas.")
+    seeds: int = option(4, "Seeds 0 … seeds−1: of weights, training samples and noise.")
+    sigma: tuple[float, ...] = option((0.1,), "Noise levels, in data units, separated by commas.")
+    lam: tuple[float, ...] = option(
+        (1e-3,), "Weight decays λ of objective (1), separated by commas."
+    )
+    p: tuple[int, ...] = option((16,), "Units, separated by commas.")
+    data: str = option(
+        "mixture",
+        "mixture, simplex, faces, patches, fashion_mnist, FILE.npy, FILE.npz or a folder.",
+    )
+    dimension: int = option(32, "Features of synthetic data.")
+    clusters: int = option(3, "Clusters of the mixture.")
+    alpha: float = option(0.2, "Spread of a cluster of the mixture, relative to its mean.")
+    size: int | None = option(
+        None, "Side of patches, or to which the images of a folder are resized."
+    )
+    limit: int = option(20_000, "Most samples that training and held-out samples are taken from.")
+    center: bool = option(True, "Subtract the mean of image and file data.")
+    held_out: int = option(256, "Most samples held out for tests, at most a fifth of all.")
+    steps: int = option(4000, "Optimizer steps.")
+    optimizer: str = option("adam", "adam, adamw, rmsprop or sgd.")
+    learning_rate: float = option(1e-2, "At the start.")
+    schedule: str = option("cosine", "constant, linear or cosine decay of the learning rate.")
+    batch_size: int | None = option(None, "Samples in a step; default all.", flag="batch")
+    draws: int = option(1, "Noise draws for each sample and step.")
+    gradient: str = option("sampled", "sampled noise, or the exact expected gradient.")
+    tied: bool = option(False, "One weight matrix, W2 = W1.")
+    init_scale: float = option(1.0, "Norm of a column at the start.")
+    save_weights: bool = option(False, "Keep the weights of every cell, in weights/*.npz.")
 
     def __post_init__(self) -> None:
         for name in ("n", "sigma", "lam", "p"):

@@ -20,7 +20,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from dae_theory.checks import InputError
-from dae_theory.files import held, write_whole
+from dae_theory.files import npz_bytes, read_settings, reserve_folder, write_whole
 from dae_theory.sweep.measure import MEASURES
 from dae_theory.sweep.plan import Cell, Source, SweepConfig, grid_cells
 
@@ -72,19 +72,11 @@ def open_folder(
     """
     (out / "parts").mkdir(parents=True, exist_ok=True)
     (out / "weights").mkdir(exist_ok=True)
-    busy = f"out: another sweep is running in {out}; wait for it"
-    with held(out / f".lock-{process}", busy):
+    with reserve_folder(out, identity(config, source), "sweep", process):
         # Other processes of this sweep may be writing: only one alone may clean up after all.
         owner = "*" if processes == 1 else str(process)
         for leftover in out.glob(f"**/.*.{owner}.tmp"):
             leftover.unlink(missing_ok=True)
-        wanted = identity(config, source)
-        path = out / "config.json"
-        if path.exists():
-            _check_same(read_identity(out), wanted, out)
-        else:
-            content = json.dumps(wanted, indent=1, ensure_ascii=False) + "\n"
-            write_whole(path, content.encode(), process)
         yield
 
 
@@ -93,11 +85,7 @@ def read_identity(out: Path) -> dict:
     path = out / "config.json"
     if not path.is_file():
         raise InputError(f"out: {out} holds no sweep (no config.json)")
-    try:
-        found = json.loads(path.read_text())
-        return {key: found[key] for key in ("schema", "config", "data_sha256")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: damaged, or not of a sweep ({error})") from error
+    return read_settings(path, ("schema", "config", "data_sha256"))
 
 
 def read_config(out: Path) -> SweepConfig:
@@ -105,29 +93,8 @@ def read_config(out: Path) -> SweepConfig:
     fields = read_identity(out)["config"]
     try:
         return SweepConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    except TypeError as error:
+    except (AttributeError, TypeError) as error:
         raise InputError(f"{out / 'config.json'}: of another version ({error})") from error
-
-
-def _check_same(found: dict, wanted: dict, out: Path) -> None:
-    wanted = json.loads(json.dumps(wanted))
-    before, now = found["config"], wanted["config"]
-    changed = [
-        f"{name} was {_shown(before.get(name))}, now {_shown(now.get(name))}"
-        for name in sorted(before.keys() | now.keys())
-        if before.get(name) != now.get(name)
-    ]
-    if not changed and found != wanted:
-        changed = ["the data or the version of the program"]
-    if changed:
-        raise InputError(
-            f"out: {out} holds a sweep with another config ({'; '.join(changed)}); "
-            "use another folder, or the same config to go on"
-        )
-
-
-def _shown(value) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def part_name(cells: Sequence[Cell]) -> str:
@@ -147,9 +114,9 @@ def write_part(
     its weights never exists. Raises OSError when there is no room; nothing is left behind then."""
     name = part_name(cells)
     if weights is not None:
-        buffer = io.BytesIO()
-        np.savez(buffer, cell=np.array([cell.index for cell in cells]), **weights)
-        write_whole(out / "weights" / f"{name}.npz", buffer.getvalue(), process)
+        arrays = {"cell": np.array([cell.index for cell in cells])} | weights
+        content = npz_bytes(arrays, compress=False)
+        write_whole(out / "weights" / f"{name}.npz", content, process)
     axes = {"cell": [cell.index for cell in cells]}
     axes |= {axis: [getattr(cell, axis) for cell in cells] for axis in Cell._fields[1:]}
     write_whole(out / "parts" / f"{name}.parquet", _parquet(axes | columns), process)

@@ -110,7 +110,7 @@ def test_command_measures_each_size_apart_and_its_figure_is_drawn(tmp_path, caps
         ([], "--out=DIR"),
         (["--out=x", "--cells=16"], "at least two"),
         (["--out=x", "--cells=64,16"], "increasing"),
-        (["--out=x", "--cells=a,b"], "whole numbers"),
+        (["--out=x", "--cells=a,b"], "numbers separated by commas"),
         (["--out=x", "--repeats=0"], "repeats"),
         (["--out=x", "--p=0"], "p"),
         (["stray"], "unexpected argument"),

@@ -1,5 +1,6 @@
 """Checkpoint files and their cards: exported from trainings, verified when loaded."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -7,14 +8,16 @@ import sys
 import jax
 import numpy as np
 import pytest
+from absl import flags
 from conftest import needs_images
 
 from dae_theory import InputError
-from dae_theory.deep import export as export
-from dae_theory.deep import training as training
+from dae_theory.commands import config_from_flags, define_flags
+from dae_theory.deep import export, training
 from dae_theory.deep.checkpoints import SHIPPED, export_training, load_checkpoint, write_checkpoint
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.training import DeepConfig, options_of, read_metrics, train_deep
+from dae_theory.files import reserve_folder
 
 NETWORK = NetworkConfig("dit", size=4, width=8, depth=1, heads=2, text=True)
 CONFIG = DeepConfig(NETWORK, images=20, planted=2, steps=200, batch_size=8, checkpoint_every=100)
@@ -33,9 +36,10 @@ def exported(trained, tmp_path):
 
 
 def parsed(options):
-    training.FLAGS.unparse_flags()
-    training.FLAGS(["training", *options])
-    return training.config_of_flags()
+    values = flags.FlagValues()
+    define_flags(training.Options, values)
+    values(["training", *options])
+    return config_from_flags(training.Options, values).config
 
 
 @pytest.mark.parametrize("config", [CONFIG, DeepConfig(), DeepConfig(learning_rate=3e-4, seed=5)])
@@ -99,7 +103,7 @@ def other_network(path):
         (cut, "truncated or altered"),
         (alter, "truncated or altered"),
         (lose_card, "no file"),
-        (cut_card, "damaged card"),
+        (cut_card, "damaged"),
         (other_network, "do not fit"),
     ],
 )
@@ -127,7 +131,8 @@ def test_a_name_that_is_neither_shipped_nor_a_file_is_refused():
 @needs_images
 def test_an_unfinished_training_is_not_exported_and_says_how_to_go_on(trained, tmp_path):
     unfinished = tmp_path / "run"
-    training.claim_folder(unfinished, CONFIG)
+    with reserve_folder(unfinished, dataclasses.asdict(CONFIG), "training"):
+        pass
     with pytest.raises(InputError, match=r"step 0 of 200; go on with python.*--planted=2"):
         export_training(unfinished, tmp_path / "tiny.npz")
     with pytest.raises(InputError, match="no config"):

@@ -231,6 +231,7 @@ def test_the_command_writes_a_grid_and_its_table(tmp_path, network):
     "options",
     [
         ("--count=0",),
+        ("--seed=-1",),
         ("--caption=a purple bag",),
         ("--checkpoint=nowhere.npz",),
         ("--guidance=nan",),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError
-from dae_theory.deep import training as training
+from dae_theory.deep import export, training
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.training import DeepConfig, draw_indices, read_metrics, train_deep
@@ -24,7 +24,7 @@ CONFIG = DeepConfig(NETWORK, images=6, planted=2, steps=400, batch_size=8, check
 SCRIPT = """
 import sys
 from dae_theory.deep.training import train_deep
-from tests.test_deep_training import CONFIG, samples
+from tests.deep.test_training import CONFIG, samples
 train_deep(CONFIG, sys.argv[1], samples())
 """
 
@@ -82,7 +82,9 @@ def test_a_killed_training_goes_on_to_the_same_curve(finished, tmp_path):
 
 
 def test_another_configuration_or_a_foreign_folder_is_refused(finished, tmp_path):
-    with pytest.raises(InputError, match="other options"):
+    with pytest.raises(
+        InputError, match=r"holds a training with another config \(seed was 0, now 1\)"
+    ):
         train_deep(variant(seed=1), finished[0], samples())
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(InputError, match="not empty"):
@@ -90,7 +92,7 @@ def test_another_configuration_or_a_foreign_folder_is_refused(finished, tmp_path
 
 
 def test_a_second_process_in_the_folder_is_refused(finished):
-    with held(finished[0] / ".lock", ""), pytest.raises(InputError, match="another training"):
+    with held(finished[0] / ".lock-0", ""), pytest.raises(InputError, match="another training"):
         train_deep(CONFIG, finished[0], samples())
 
 
@@ -155,6 +157,21 @@ def test_the_loss_of_the_wiener_filter_is_known():
 def test_impossible_trainings_are_refused(options):
     with pytest.raises(InputError):
         variant(**options)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", "{}", '{"network": 3}', '{"network": {"a": 1}}']
+)
+def test_a_damaged_config_is_one_line(content, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.json").write_text(content)
+    arguments = ["--data=faces", "--images=6", "--size=4", "--width=8", "--depth=1", "--heads=2"]
+    assert training.main(["training", f"--out={out}", *arguments]) == 2
+    assert export.main(["export", f"--training={out}", f"--out={tmp_path / 'a.npz'}"]) == 2
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2
+    assert all(error.startswith("error: ") and str(out) in error for error in errors)
 
 
 @pytest.mark.parametrize("options", [[], ["--out=x", "--steps=50"], ["--out=x", "--nothing=1"]])

@@ -13,7 +13,6 @@ from dae_theory import InputError, empirical_denoiser, gaussian_denoiser, mixtur
 from dae_theory.diffusion.samplers import guided, sample_ode, sample_sde, start_noise
 from dae_theory.diffusion.schedules import (
     edm_schedule,
-    ema_update,
     geometric_schedule,
     log_normal_sigmas,
     log_uniform_sigmas,
@@ -365,16 +364,6 @@ def test_guidance_interpolates_and_overshoots():
     sigmas = geometric_schedule(10.0, 0.02, 32)
     samples = sample_ode(guided(one, unconditional, 1.0), starts(), sigmas)
     np.testing.assert_allclose(samples, np.tile(POINTS[:1], (500, 1)), atol=1e-9)
-
-
-def test_moving_average_of_a_pytree():
-    average = {"a": jnp.zeros(2), "b": (jnp.ones(()),)}
-    params = {"a": jnp.ones(2), "b": (jnp.full((), 3.0),)}
-    for _ in range(5):
-        average = ema_update(average, params, 0.9)
-    np.testing.assert_allclose(average["a"], 1 - 0.9**5)
-    np.testing.assert_allclose(average["b"][0], 3 - 2 * 0.9**5)
-    assert jax.tree.all(jax.tree.map(jnp.array_equal, ema_update(average, params, 0.0), params))
 
 
 def test_sampling_compiles_and_depends_on_the_key_alone():

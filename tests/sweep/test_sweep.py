@@ -391,7 +391,7 @@ def test_changed_data_under_the_same_name_are_refused(tmp_path):
     with open_folder(tmp_path / "out", config, load_source(config), 0, 1):
         pass
     np.save(file, np.random.default_rng(1).standard_normal((20, 3)))
-    with pytest.raises(InputError, match=r"another config \(the data or the version"):
+    with pytest.raises(InputError, match=r"another config \(data_sha256 was"):
         run_sweep(config, tmp_path / "out")
 
 
@@ -663,5 +663,5 @@ def test_a_terminal_shows_a_bar_with_cells_per_second(command, uninterrupted, tm
     os.close(terminal[0])
     stdout, _ = process.communicate(timeout=60)
     assert process.returncode == 0, seen
-    assert re.search(rb"\d+/32 cells .*\d cells/s", seen)
+    assert re.search(rb"\d+/32 .*\d cells/s", seen)
     assert b"\x1b" not in stdout.encode()
