@@ -88,7 +88,7 @@ def _descend(weights_B2DP, x_BND, keys_B, config: TrainConfig) -> Float[Array, "
     def descend(weights, x_ND, key):
         params = (weights[0], weights[1])
         params, _, _ = train_steps(
-            params, optimizer.init(params), key, jnp.arange(config.steps), x_ND, weight_N, config
+            key, params, optimizer.init(params), jnp.arange(config.steps), x_ND, weight_N, config
         )
         return jnp.stack(params)
 

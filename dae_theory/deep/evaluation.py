@@ -25,7 +25,7 @@ TEST_BATCH = 500
 @functools.partial(jax.jit, static_argnames="network")
 def _test_batch(params, key, images, tokens_BL, network: NetworkConfig) -> Array:
     sigma_key, noise_key = jax.random.split(key)
-    return weighted_errors(make_network(network), params, sigma_key, noise_key, images, tokens_BL)
+    return weighted_errors(sigma_key, noise_key, make_network(network), params, images, tokens_BL)
 
 
 @jax.enable_x64(False)

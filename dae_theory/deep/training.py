@@ -141,7 +141,7 @@ def draw_indices(key: PRNGKeyArray, config: DeepConfig, count: int) -> Int[Array
     )
 
 
-def weighted_errors(network, params, sigma_key, noise_key, images, tokens_BL) -> Array:
+def weighted_errors(sigma_key, noise_key, network, params, images, tokens_BL) -> Array:
     """Mean over pixels of (D(x + σε, σ) − x)² / c_out² for each image, log σ normal."""
     sigma_B = log_normal_sigmas(
         sigma_key, (len(images),), LOG_SIGMA_MEAN, LOG_SIGMA_STD, images.dtype
@@ -153,13 +153,13 @@ def weighted_errors(network, params, sigma_key, noise_key, images, tokens_BL) ->
     return jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)) / c_out_B**2
 
 
-def denoising_loss(network, params, key: PRNGKeyArray, images, tokens_BL) -> Array:
+def denoising_loss(key: PRNGKeyArray, network, params, images, tokens_BL) -> Array:
     """Mean of `weighted_errors`, with some captions left out."""
     sigma_key, noise_key, drop_key = jax.random.split(key, 3)
     nothing_L = jnp.array([NOTHING] + [PADDING] * (LENGTH - 1))
     dropped_B = jax.random.bernoulli(drop_key, NO_CAPTION_SHARE, (len(images),))
     tokens_BL = jnp.where(dropped_B[:, None], nothing_L, tokens_BL)
-    return jnp.mean(weighted_errors(network, params, sigma_key, noise_key, images, tokens_BL))
+    return jnp.mean(weighted_errors(sigma_key, noise_key, network, params, images, tokens_BL))
 
 
 @functools.partial(jax.jit, static_argnames="config", donate_argnums=0)
@@ -173,8 +173,8 @@ def advance(
     def step(state: State, number):
         batch_key, loss_key = jax.random.split(jax.random.fold_in(run_key, number))
         batch = draw_indices(batch_key, config, len(arrays.images))
-        loss, gradient = jax.value_and_grad(denoising_loss, argnums=1)(
-            network, state.params, loss_key, arrays.images[batch], arrays.tokens[batch]
+        loss, gradient = jax.value_and_grad(denoising_loss, argnums=2)(
+            loss_key, network, state.params, arrays.images[batch], arrays.tokens[batch]
         )
         updates, moments = optimizer.update(gradient, state.optimizer)
         params = optax.apply_updates(state.params, updates)

@@ -151,10 +151,10 @@ class DenoisingErrors(NamedTuple):
 
 
 def denoising_errors(
+    key: PRNGKeyArray,
     denoiser: Denoiser,
     x_ND: Float[Array, "N D"],
     sigmas_T: Float[Array, " T"],
-    key: PRNGKeyArray,
     draws: int = 1,
 ) -> DenoisingErrors:
     """Squared error ‖D(x + σε, σ) − x‖² per sample at each noise level, summed over features.

@@ -116,7 +116,7 @@ class MultiSigmaConfig:
 
     Attributes:
       width: number of units P.
-      sigma_min, sigma_max: log σ is uniform between their logarithms, data units; a new σ for
+      sigma_max, sigma_min: log σ is uniform between their logarithms, data units; a new σ for
         every sample and step.
       hidden: hidden units of g.
       preconditioned: train a `PreconditionedDAE` with EDM's loss weight 1/c_out², in place of a
@@ -131,8 +131,8 @@ class MultiSigmaConfig:
     """
 
     width: int
-    sigma_min: float
     sigma_max: float
+    sigma_min: float
     hidden: int = 64
     preconditioned: bool = False
     sigma_data: float | None = None
@@ -148,7 +148,7 @@ class MultiSigmaConfig:
             check_count(getattr(self, name), name)
         if self.batch_size is not None:
             check_count(self.batch_size, "batch_size")
-        check_noise_range(self.sigma_min, self.sigma_max)
+        check_noise_range(self.sigma_max, self.sigma_min)
         if not (np.isfinite(self.lam) and self.lam >= 0):
             raise InputError(f"lam: must be finite and >= 0, got {self.lam}")
         if not 0 <= self.ema_decay < 1:
@@ -184,7 +184,7 @@ def _objective(params, key, x_ND, module: nn.Module, config: MultiSigmaConfig) -
     if config.batch_size is not None:
         x_ND = x_ND[jax.random.randint(sample_key, (config.batch_size,), 0, len(x_ND))]
     sigma_N = log_uniform_sigmas(
-        level_key, (len(x_ND),), config.sigma_min, config.sigma_max, x_ND.dtype
+        level_key, (len(x_ND),), config.sigma_max, config.sigma_min, x_ND.dtype
     )
     noise_ND = jax.random.normal(noise_key, x_ND.shape, x_ND.dtype)
     error_ND = module.apply({"params": params}, x_ND + sigma_N[:, None] * noise_ND, sigma_N) - x_ND

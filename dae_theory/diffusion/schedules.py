@@ -3,8 +3,6 @@
 Variance-exploding throughout: y = x + σ ε; σ has the units of the data.
 """
 
-from typing import TypeVar
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,15 +10,13 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from dae_theory.checks import InputError, check_count
 
-Tree = TypeVar("Tree")
 
-
-def check_noise_range(sigma_min: float, sigma_max: float) -> None:
+def check_noise_range(sigma_max: float, sigma_min: float) -> None:
     """Raise InputError unless 0 < σ_min < σ_max < ∞."""
     if not (sigma_min > 0 and np.isfinite(sigma_max) and sigma_max > sigma_min):
         raise InputError(
-            "sigma_min, sigma_max: noise levels must be finite with 0 < sigma_min < sigma_max, "
-            f"got {sigma_min} and {sigma_max}"
+            "sigma_max, sigma_min: noise levels must be finite with sigma_max > sigma_min > 0, "
+            f"got {sigma_max} and {sigma_min}"
         )
 
 
@@ -35,7 +31,7 @@ def geometric_schedule(
     Raises:
       InputError: unless 0 < σ_min < σ_max < ∞ and steps ≥ 1.
     """
-    check_noise_range(sigma_min, sigma_max)
+    check_noise_range(sigma_max, sigma_min)
     check_count(steps, "steps")
     return np.append(np.geomspace(sigma_max, sigma_min, steps), 0.0)
 
@@ -51,7 +47,7 @@ def edm_schedule(
     Raises:
       InputError: unless 0 < σ_min < σ_max < ∞, steps ≥ 1 and 0 < ρ < ∞.
     """
-    check_noise_range(sigma_min, sigma_max)
+    check_noise_range(sigma_max, sigma_min)
     check_count(steps, "steps")
     if not (np.isfinite(rho) and rho > 0):
         raise InputError(f"rho: must be finite and > 0, got {rho}")
@@ -62,8 +58,8 @@ def edm_schedule(
 def log_uniform_sigmas(
     key: PRNGKeyArray,
     shape: tuple[int, ...],
-    sigma_min: float,
     sigma_max: float,
+    sigma_min: float,
     dtype: jnp.dtype = float,
 ) -> Float[Array, "..."]:
     """Noise levels with log σ uniform between log σ_min and log σ_max.
@@ -71,7 +67,7 @@ def log_uniform_sigmas(
     Raises:
       InputError: unless 0 < σ_min < σ_max < ∞.
     """
-    check_noise_range(sigma_min, sigma_max)
+    check_noise_range(sigma_max, sigma_min)
     logs = jax.random.uniform(key, shape, dtype, minval=np.log(sigma_min), maxval=np.log(sigma_max))
     return jnp.exp(logs)
 

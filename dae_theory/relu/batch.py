@@ -75,9 +75,9 @@ def _advance_net(net: Net, first_step, x_END, weight_EN, config: TrainConfig):
     spec = net.spec
     _, stride = record_stride(config)
     params, state, losses = train_steps(
+        spec.key,
         net.params,
         net.optimizer,
-        spec.key,
         first_step + jnp.arange(stride),
         x_END[spec.which],
         weight_EN[spec.which],

@@ -148,9 +148,9 @@ def _transposed(leaf: Array) -> Array:
 
 
 def train_steps(
+    key: PRNGKeyArray,
     params: tuple[Float[Array, "D P"], ...],
     state: optax.OptState,
-    key: PRNGKeyArray,
     steps_T: Int[Array, " T"],
     x_ND: Float[Array, "N D"],
     weight_N: Float[Array, " N"],
@@ -160,9 +160,9 @@ def train_steps(
     """The optimizer steps of these numbers; returns parameters, optimizer state and losses.
 
     Args:
+      key: of the net; a step's number is folded in.
       params: (W1, W2), or (W1,) when tied.
       state: of `make_optimizer`.
-      key: of the net; a step's number is folded in.
       weight_N: sample weights, equal but for padding, which comes last and has weight 0.
       level: replaces σ and λ of the config, and may be traced.
     """

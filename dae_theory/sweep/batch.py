@@ -52,7 +52,7 @@ def measure_nets(nets_B: Net, inputs: Inputs, mesh: Mesh, group: int) -> dict[st
         # No training step has this number.
         key = jax.random.fold_in(net.spec.key, 2**32 - 1)
         w1, w2 = net.params[0], net.params[-1]
-        return measure_net(w1, w2, net.spec.width, problem, inputs.held_out, truth, key)
+        return measure_net(key, w1, w2, net.spec.width, problem, inputs.held_out, truth)
 
     def measure_share(nets_B, inputs):
         truth = None if inputs.mixture is None else spectral_mixture_denoiser(*inputs.mixture)

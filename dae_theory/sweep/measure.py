@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.memorization.copies import COPY_RATIO
@@ -84,13 +84,13 @@ def cluster_blocks(
 
 
 def measure_net(
+    key: PRNGKeyArray,
     w1_DP: Float[Array, "D P"],
     w2_DP: Float[Array, "D P"],
     width: Int[Array, ""],
     problem: Problem,
     held_out_TD: Float[Array, "T D"],
     ground_truth: Denoiser | None,
-    key: Array,
 ) -> dict[str, Float[Array, ""]]:
     """All of MEASURES for one net with ``width`` units; NaN where a measure does not exist.
 

@@ -92,7 +92,7 @@ def _measures(w1_DP, w2_DP, x_ND, labels_N, cell: Cell, source: Source) -> dict[
     def measure(w1_DP, w2_DP, problem, held_out_TD):
         key = jax.random.key(cell.seed)
         width = jnp.asarray(cell.p)
-        return measure_net(w1_DP, w2_DP, width, problem, held_out_TD, truth, key)
+        return measure_net(key, w1_DP, w2_DP, width, problem, held_out_TD, truth)
 
     measures = measure(jnp.asarray(w1_DP), jnp.asarray(w2_DP), problem, held_out_TD)
     return {name: float(measures[name]) for name in COMPARED}

@@ -68,7 +68,7 @@ class ErrorTable:
     def by_level(self, denoiser: str) -> Callable[[Array, Array], Array]:
         """Errors from images and a key, compiled once for all images."""
         called = self.denoiser(denoiser)
-        return jax.jit(lambda x_ND, key: denoising_errors(called, x_ND, SIGMAS, key).mean)
+        return jax.jit(lambda x_ND, key: denoising_errors(key, called, x_ND, SIGMAS).mean)
 
     @kept
     @jax.enable_x64(False)

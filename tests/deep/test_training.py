@@ -134,7 +134,7 @@ def test_the_loss_of_the_wiener_filter_is_known():
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4000, 2, 2, 1)))
     tokens = jnp.zeros((4000, 6), int)
     losses = [
-        training.denoising_loss(Zero(), {}, jax.random.key(k), images, tokens) for k in range(5)
+        training.denoising_loss(jax.random.key(k), Zero(), {}, images, tokens) for k in range(5)
     ]
     sigma = np.exp(-1.2 + 1.2 * np.random.default_rng(1).standard_normal(100_000))
     square = 0.5**2

@@ -278,25 +278,25 @@ def test_denoising_errors_of_closed_forms():
     values, sigmas = np.array([4.0, 0.5]), np.array([0.1, 1.0, 3.0])
     x = np.random.RandomState(6).normal(size=(20_000, 2)) * np.sqrt(values)
     key = jax.random.key(0)
-    identity = denoising_errors(lambda y, sigma: y, x, sigmas, key, draws=2)
+    identity = denoising_errors(key, lambda y, sigma: y, x, sigmas, draws=2)
     assert np.all(np.abs(identity.mean - 2 * sigmas**2) < 5 * identity.standard_error)
     # Variance of ‖ε‖² is 2D, halved by two draws.
     np.testing.assert_allclose(identity.standard_error, sigmas**2 * (2 / 2e4) ** 0.5, rtol=0.05)
-    zero = denoising_errors(lambda y, sigma: 0 * y, x, sigmas, key)
+    zero = denoising_errors(key, lambda y, sigma: 0 * y, x, sigmas)
     np.testing.assert_allclose(zero.mean, np.mean(np.sum(x**2, axis=1)), rtol=1e-10)
     wiener = gaussian_denoiser(np.zeros(2), np.diag(values))
-    result = denoising_errors(wiener, x, sigmas, key)
+    result = denoising_errors(key, wiener, x, sigmas)
     exact = np.array([np.sum(values * s**2 / (values + s**2)) for s in sigmas])
     assert np.all(np.abs(result.mean - exact) < 5 * result.standard_error)
     # A mutant: the filter at another level than the noise.
-    wrong = denoising_errors(lambda y, s: wiener(y, 1.2 * s), x, sigmas, key)
+    wrong = denoising_errors(key, lambda y, s: wiener(y, 1.2 * s), x, sigmas)
     assert np.all(wrong.mean > result.mean)
 
 
 def test_denoising_errors_equal_a_loop_and_tell_training_samples_from_new_ones():
     x, new, sigmas = samples(), noisy(40), [0.1, 0.4]
     denoiser, key = empirical_denoiser(x), jax.random.key(1)
-    result = denoising_errors(denoiser, x, sigmas, key, draws=3)
+    result = denoising_errors(key, denoiser, x, sigmas, draws=3)
     noise = [jax.random.normal(k, x.shape) for k in jax.random.split(key, 3)]
     for t, sigma in enumerate(sigmas):
         squares = [np.sum((denoiser(x + sigma * e, sigma) - x) ** 2, axis=1) for e in noise]
@@ -305,9 +305,9 @@ def test_denoising_errors_equal_a_loop_and_tell_training_samples_from_new_ones()
         np.testing.assert_allclose(
             result.standard_error[t], errors.std(ddof=1) / 7**0.5, rtol=1e-9, atol=1e-15
         )
-    unseen = denoising_errors(denoiser, new, sigmas, key, draws=3)
+    unseen = denoising_errors(key, denoiser, new, sigmas, draws=3)
     assert np.all(unseen.mean - 5 * unseen.standard_error > result.mean)
-    compiled = jax.jit(lambda x, key: denoising_errors(denoiser, x, sigmas, key, 3))(x, key)
+    compiled = jax.jit(lambda key, x: denoising_errors(key, denoiser, x, sigmas, 3))(key, x)
     np.testing.assert_allclose(compiled.mean, result.mean, rtol=1e-9, atol=1e-15)
     with pytest.raises(InputError, match="draws"):
-        denoising_errors(denoiser, x, sigmas, key, draws=0)
+        denoising_errors(key, denoiser, x, sigmas, draws=0)

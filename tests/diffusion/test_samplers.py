@@ -91,7 +91,7 @@ def test_unusable_schedules_are_refused(schedule, sigma_max, sigma_min, steps):
     [
         lambda key: edm_schedule(2.0, 0.1, 5, rho=0.0),
         lambda key: edm_schedule(2.0, 0.1, 5, rho=NAN),
-        lambda key: log_uniform_sigmas(key, (3,), 0.0, 1.0),
+        lambda key: log_uniform_sigmas(key, (3,), 1.0, 0.0),
         lambda key: log_normal_sigmas(key, (3,), 0.0, 0.0),
         lambda key: log_normal_sigmas(key, (3,), NAN, 1.0),
         lambda key: start_noise(key, 0, 2, 1.0),
@@ -107,14 +107,14 @@ def test_unusable_arguments_are_refused(call):
 
 def test_noise_levels_have_their_distributions():
     key, shape = jax.random.key(1), (100, 40)
-    uniform = np.log(log_uniform_sigmas(key, shape, 0.02, 2.0))
+    uniform = np.log(log_uniform_sigmas(key, shape, 2.0, 0.02))
     normal = np.log(log_normal_sigmas(key, shape, -1.2, 1.2))
     assert uniform.shape == normal.shape == shape
     assert kstest(uniform.ravel(), "uniform", (np.log(0.02), np.log(100))).pvalue > 1e-3
     assert kstest(normal.ravel(), "norm", (-1.2, 1.2)).pvalue > 1e-3
     # A mutant: σ itself uniform.
     assert kstest(np.log(uniform - uniform.min() + 1e-9).ravel(), "uniform").pvalue < 1e-6
-    assert log_uniform_sigmas(key, (2,), 0.1, 1.0, jnp.float32).dtype == jnp.float32
+    assert log_uniform_sigmas(key, (2,), 1.0, 0.1, jnp.float32).dtype == jnp.float32
 
 
 # Gaussian data: the flow keeps eigenvectors and scales by √((λ + σ²)/(λ + σ_0²))

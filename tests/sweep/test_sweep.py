@@ -36,9 +36,9 @@ from dae_theory import (
     predict_blocks,
     predict_memorization,
     spikiness,
+    train,
 )
 from dae_theory.data.mixtures import separable_mixture
-from dae_theory.relu import optimize as train
 from dae_theory.relu.batch import NetSpec, advance_nets, init_nets
 from dae_theory.relu.model import denoise, encode
 from dae_theory.relu.optimize import Level
@@ -223,8 +223,8 @@ def test_measures_agree_with_numpy_and_padding_does_not_show():
             Blocks(*map(jnp.asarray, cluster_blocks(x, labels, 2, rows))),
         )
         truth = mixture_denoiser(mixture.means, mixture.covs, mixture.priors)
-        found = jax.jit(measure_net, static_argnums=5)(
-            np.pad(w1, pad), np.pad(w2, pad), jnp.asarray(6), problem, held_out, truth, key
+        found = jax.jit(measure_net, static_argnums=6)(
+            key, np.pad(w1, pad), np.pad(w2, pad), jnp.asarray(6), problem, held_out, truth
         )
         return {name: float(value) for name, value in found.items()}
 
