@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
+from scipy.linalg import subspace_angles
 
 from dae_theory.checks import InputError, check_samples, check_weights
 from dae_theory.relu.loss import exact_loss
@@ -190,5 +191,4 @@ def _range_angle(
     # A direction that is missing but for rounding has no angle of its own.
     if len(singular) < rank or singular[rank - 1] <= 1e-12 * singular[0]:
         return float(np.pi / 2)
-    cosines = np.linalg.svd((q_DP @ left_PP[:, :rank]).T @ u_DR, compute_uv=False)
-    return float(np.arccos(np.clip(cosines.min(), -1.0, 1.0)))
+    return float(subspace_angles(q_DP @ left_PP[:, :rank], u_DR).max())

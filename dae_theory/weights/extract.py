@@ -181,18 +181,21 @@ def extract_samples(
 def psnr(
     reference: Float[np.ndarray, "*S"], estimate: Float[np.ndarray, "*S"], data_range: float
 ) -> float:
-    """Peak signal-to-noise ratio 20 log₁₀(range/rms error) in dB; infinite when equal.
+    """Peak signal-to-noise ratio 20 log₁₀(range/rms error) in dB, as scikit-image has it; infinite
+    when equal.
 
     ``data_range`` is highest minus lowest possible pixel value. InputError when the shapes differ
     or the range is not positive.
     """
+    from skimage.metrics import peak_signal_noise_ratio
+
     reference, estimate = np.asarray(reference, float), np.asarray(estimate, float)
     if reference.shape != estimate.shape:
         raise InputError(f"psnr: shapes differ, {reference.shape} and {estimate.shape}")
     if not data_range > 0:
         raise InputError(f"data_range: must be positive, got {data_range}")
-    rms = np.sqrt(np.mean((reference - estimate) ** 2))
-    return float("inf") if rms == 0 else float(20 * np.log10(data_range / rms))
+    with np.errstate(divide="ignore"):
+        return float(peak_signal_noise_ratio(reference, estimate, data_range=data_range))
 
 
 def match_samples(extracted_KD: Float[Array, "K D"], true_ND: Float[Array, "N D"]) -> Match:
