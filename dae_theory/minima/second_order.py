@@ -12,11 +12,12 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float, Int
 
-from dae_theory.solve.derivatives import expansion, hessian_product, loss_gradient, loss_value
+from dae_theory.solve.derivatives import expansion, hessian_product, loss_value, value_and_grad
 from dae_theory.solve.newton import check_dense
 from dae_theory.solve.reduced import Reduced, expand, reduce_problem, rotations_of
 from dae_theory.theory.spectrum import Spectrum
 
+LARGEST_FORMED = 1000  # rows up to which the Hessian is cheaper than many products with it
 STATIONARY = 1e-3  # largest Newton step, relative to ‖W‖, from a point that counts as stationary
 _LANCZOS_VECTORS, _LANCZOS_RESTARTS = 100, 50
 _LANCZOS_TOLERANCE = 1e-8  # of eigenvalues, relative to the largest one
@@ -89,11 +90,11 @@ def second_order(
 ) -> SecondOrder:
     """Is this point a strict minimum modulo symmetry, or a saddle?
 
-    The lowest eigenvalue orthogonal to the symmetry is found by Lanczos iterations (ARPACK) on
-    exact Hessian-vector products, with the symmetry directions projected out. If it is positive,
-    the Hessian has no more non-positive eigenvalues than there are symmetry directions
-    (Courant-Fischer). The symmetry is exact for collinear units and exponentially good in the
-    gate margin for others: look at ``symmetry`` before trusting it.
+    The lowest eigenvalue orthogonal to the symmetry is found by Lanczos iterations (ARPACK) with
+    the exact Hessian, or products with it past LARGEST_FORMED rows, and the symmetry directions
+    projected out. If it is positive, the Hessian has no more non-positive eigenvalues than there
+    are symmetry directions (Courant-Fischer). The symmetry is exact for collinear units and
+    exponentially good in the gate margin for others: look at ``symmetry`` before trusting it.
 
     Args:
       groups_P: units that rotate into each other; default: those active on the same samples
@@ -108,12 +109,15 @@ def second_order(
     shape, size = weights.shape, weights.size
 
     with jax.enable_x64(True):
+        if size <= LARGEST_FORMED:
+            product = np.asarray(expansion(weights, *arguments)[2]).dot
+        else:
 
-        def product(flat):
-            direction = flat.reshape(shape)
-            return np.asarray(hessian_product(weights, direction, *arguments)).ravel()
+            def product(flat):
+                direction = flat.reshape(shape)
+                return np.asarray(hessian_product(weights, direction, *arguments)).ravel()
 
-        grad_norm = float(np.linalg.norm(loss_gradient(weights, *arguments)))
+        grad_norm = float(np.linalg.norm(value_and_grad(weights, *arguments)[1]))
         images = np.array([product(rotation) for rotation in rotations]).reshape(-1, size)
         lowest, flat, largest = _lowest_orthogonal(product, rotations, size)
         vector = flat.reshape(shape)

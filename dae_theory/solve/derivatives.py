@@ -24,7 +24,6 @@ def stacked_loss(
 
 
 loss_value = jax.jit(stacked_loss)
-loss_gradient = jax.jit(jax.grad(stacked_loss))
 value_and_grad = jax.jit(jax.value_and_grad(stacked_loss))
 
 
@@ -75,9 +74,11 @@ def expansion(
     at = jax.value_and_grad(lambda w: stacked_loss(w, x_NR, weight_N, sigma, lam))
     (loss, gradient), tangent = jax.linearize(at, weights_2RP)
     size = weights_2RP.size
-    directions = jnp.eye(size, dtype=weights_2RP.dtype).reshape(size, *weights_2RP.shape)
     moments = len(x_NR) * weights_2RP.shape[2] ** 2
-    batch = min(max(_BATCH_ENTRIES // moments, 1), _BATCH)
+    batch = min(max(_BATCH_ENTRIES // moments, 1), _BATCH, size)
+    # Filled up with zeros to whole batches: a smaller last one would be compiled for itself.
+    filled = -(-size // batch) * batch
+    directions = jnp.eye(filled, size, dtype=weights_2RP.dtype).reshape(-1, *weights_2RP.shape)
     rows = jax.lax.map(lambda one: tangent(one)[1], directions, batch_size=batch)
-    hessian = rows.reshape(size, size)
+    hessian = rows[:size].reshape(size, size)
     return loss, gradient, (hessian + hessian.T) / 2

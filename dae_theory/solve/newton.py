@@ -8,13 +8,7 @@ import scipy.sparse.linalg
 from jaxtyping import Array, Float, Int
 
 from dae_theory.checks import InputError
-from dae_theory.solve.derivatives import (
-    expansion,
-    hessian_product,
-    loss_gradient,
-    loss_value,
-    value_and_grad,
-)
+from dae_theory.solve.derivatives import expansion, hessian_product, value_and_grad
 from dae_theory.solve.reduced import expand, reduce_problem, rotations_of
 
 NEWTON_STEPS = 20
@@ -107,12 +101,13 @@ def newton_modulo_symmetry(
     rotations = rotations_of(problem, groups_P)
     weights, arguments = problem.weights, problem.arguments
 
-    def orthogonal_gradient(at):
-        gradient = np.asarray(loss_gradient(at, *arguments)).ravel()
-        return gradient - rotations.T @ (rotations @ gradient)
+    def loss_and_gradient(at):
+        loss, gradient = value_and_grad(at, *arguments)
+        gradient = np.asarray(gradient).ravel()
+        return float(loss), gradient - rotations.T @ (rotations @ gradient)
 
     with jax.enable_x64(True):
-        gradient = orthogonal_gradient(weights)
+        loss, gradient = loss_and_gradient(weights)
         steps = 0
         while steps < _NEWTON_STEPS:
             matrix = np.asarray(expansion(weights, *arguments)[2])
@@ -121,13 +116,12 @@ def newton_modulo_symmetry(
             newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
             trials = [weights + f * newton.reshape(weights.shape) for f in _DAMPING]
             for trial in trials:
-                trial_gradient = orthogonal_gradient(trial)
+                trial_loss, trial_gradient = loss_and_gradient(trial)
                 if np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
                     break
             else:
                 break
-            weights, gradient, steps = trial, trial_gradient, steps + 1
-        loss = float(loss_value(weights, *arguments))
+            weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
     grad_norm = float(np.linalg.norm(gradient))
     rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
     w1_DP, w2_DP = expand(problem, weights)

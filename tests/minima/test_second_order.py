@@ -181,6 +181,16 @@ def test_closed_form_is_a_minimum_modulo_symmetry(case):
     assert np.max(abs(rotations @ found.direction.ravel()), initial=0.0) < 1e-8
 
 
+def test_products_with_the_hessian_lead_to_the_same_verdict(monkeypatch):
+    formed = verdict("full")
+    monkeypatch.setattr(dae_theory.minima.second_order, "LARGEST_FORMED", 0)
+    p, x, _ = predicted("full")
+    found = second_order(*at(p, x))
+    assert found.verdict == formed.verdict
+    assert found.lowest == pytest.approx(formed.lowest, rel=1e-6)
+    np.testing.assert_allclose(found.symmetry, formed.symmetry, atol=1e-12)
+
+
 def test_without_symmetry_directions_rotations_count_as_curvature():
     p, x, _ = predicted("full")
     found = second_order(*at(p, x), groups_P=np.full(P, -1))
