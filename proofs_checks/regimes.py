@@ -7,9 +7,10 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import errata, generalize, hybrid, memorize
+from proofs_checks import diffusion, errata, generalize, hybrid, memorize
 from proofs_checks.claims import Claim
 from proofs_checks.config import DataUsed, RunConfig
+from proofs_checks.diffusion import experiment as diffusion_experiment
 from proofs_checks.errata import experiment as errata_experiment
 from proofs_checks.generalize import experiment as generalize_experiment
 from proofs_checks.hybrid import experiment as hybrid_experiment
@@ -76,6 +77,14 @@ REGIMES = (
         generalize.CLAIMS,
     ),
     Regime("hybrid", hybrid_experiment.build, hybrid_experiment.from_weights, hybrid.CLAIMS),
+    Regime(
+        "diffusion",
+        diffusion_experiment.build,
+        diffusion_experiment.from_weights,
+        diffusion.CLAIMS,
+        of_user_data=False,  # mostly about the shipped models
+        of_user_weights=False,
+    ),
     Regime(
         "errata",
         errata_experiment.build,

@@ -56,8 +56,11 @@ class Prediction:
 def block_gains(
     eigenvalues: Float[np.ndarray, " R"], decay: float, noise: float
 ) -> Float[np.ndarray, " R"]:
-    """Gains m = (s − decay)_+ / (s + noise), equation (2): decay = nλ and noise = n_k σ²."""
-    return np.maximum(eigenvalues - decay, 0.0) / (eigenvalues + noise)
+    """Gains m = (s − decay)_+ / (s + noise), equation (2): decay = nλ and noise = n_k σ².
+
+    Arrays of NumPy or JAX.
+    """
+    return (eigenvalues - decay).clip(0.0) / (eigenvalues + noise)
 
 
 def spread_rotation(width: int, rank: int) -> Float[np.ndarray, "P R"]:

@@ -1,0 +1,26 @@
+"""From one noise level to diffusion models: what samplers make of memorizing and generalizing
+nets."""
+
+from proofs_checks.diffusion import (
+    deep_copies,
+    deep_denoisers,
+    deep_jacobian,
+    deep_layers,
+    exact,
+    relu_errors,
+    relu_generalizing,
+    relu_memorizing,
+    relu_pair,
+)
+
+CLAIMS = (
+    *exact.CLAIMS,
+    *relu_memorizing.CLAIMS,
+    *relu_pair.CLAIMS,
+    *relu_generalizing.CLAIMS,
+    *relu_errors.CLAIMS,
+    *deep_copies.CLAIMS,
+    *deep_denoisers.CLAIMS,
+    *deep_jacobian.CLAIMS,
+    *deep_layers.CLAIMS,
+)

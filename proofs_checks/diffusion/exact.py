@@ -1,0 +1,329 @@
+"""Samplers with exact denoisers: order of convergence, and what f_emp samples."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser, gaussian_denoiser
+from dae_theory.diffusion.samplers import sample_ode, start_noise
+from dae_theory.diffusion.schedules import geometric_schedule
+from dae_theory.memorization.copies import COPY_RATIO, gap_ratio
+from dae_theory.memorization.nearest import nearest_two
+from dae_theory.statistics import log_log_slope
+from dae_theory.theory.closed_forms import block_gains
+from proofs_checks.claims import Claim, Kind, Measured
+from proofs_checks.mutants import instead
+
+Sampler = Callable[[Denoiser, np.ndarray, np.ndarray], np.ndarray]
+
+EIGENVALUES = np.array([4.0, 0.5, 0.05])
+FLOW_FROM, FLOW_TO = 3.0, 0.1
+FLOW_STEPS = np.array([24, 48, 96, 192])
+DRAWS = 200
+LAST_LEVELS = np.geomspace(0.05, 0.001, 4)  # relative to the samples' rms norm
+DELTAS = np.geomspace(0.03, 0.001, 4)
+
+
+def euler(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
+    """`sample_ode` by Euler's method."""
+    return sample_ode(denoiser, start_ND, sigmas_T, "euler")
+
+
+def heun(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
+    """`sample_ode` by Heun's method."""
+    return sample_ode(denoiser, start_ND, sigmas_T, "heun")
+
+
+@dataclass(frozen=True)
+class ExactSampling:
+    """Samplers under test and a denoiser that knows the training samples ``x`` (N, D)."""
+
+    seeds: tuple[int, ...]
+    x: Float[np.ndarray, "N D"]
+    euler: Sampler = euler
+    heun: Sampler = heun
+    empirical: Callable[[np.ndarray], Denoiser] = empirical_denoiser
+
+    @property
+    def scale(self) -> float:
+        """Root of the mean of ‖x‖²."""
+        return float(np.sqrt(np.mean(np.sum(self.x**2, axis=1))))
+
+
+def stored_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:
+    """The net (5) at every σ, λ = 0: Σ_i m_i x̂_i (x̂_iᵀy)_+ with m_i = ‖x_i‖²/(‖x_i‖² + σ²)."""
+    square_N = jnp.sum(jnp.asarray(x_ND) ** 2, axis=1)
+    unit_ND = jnp.asarray(x_ND) / jnp.sqrt(square_N)[:, None]
+
+    def denoiser(y_MD: Array, sigma: float) -> Array:
+        gain_N = block_gains(square_N, 0.0, sigma**2)
+        return (jnp.maximum(y_MD @ unit_ND.T, 0) * gain_N) @ unit_ND
+
+    return denoiser
+
+
+# --- samples ------------------------------------------------------------------------------------
+
+
+def equally_long(schedules: Sequence[Float[np.ndarray, " _"]]) -> Float[np.ndarray, "R T"]:
+    """Schedules that begin with as many steps of no length as makes them equally long.
+
+    Such steps change nothing, and samplers then compile once for all schedules.
+    """
+    longest = max(len(sigmas_T) for sigmas_T in schedules)
+    return np.stack([np.pad(s, (longest - len(s), 0), "edge") for s in schedules])
+
+
+def noise(seeds: tuple[int, ...], draws: int, d: int) -> Float[np.ndarray, "SM D"]:
+    """Standard normal numbers (S·M, D), M draws of each seed."""
+    return np.concatenate([start_noise(jax.random.key(seed), draws, d, 1.0) for seed in seeds])
+
+
+def sample_each(
+    sampler: Sampler,
+    denoisers: Callable[[np.ndarray], Denoiser],
+    values_R: Float[np.ndarray, " R"],
+    noise_ND: Float[np.ndarray, "N D"],
+    schedules_RT: Float[np.ndarray, "R T"],
+) -> Float[np.ndarray, "R N D"]:
+    """Samples of denoiser(value) along a schedule, for each of R, in one compiled call."""
+
+    def one(case):
+        value, sigmas_T = case
+        return sampler(denoisers(value), sigmas_T[0] * noise_ND, sigmas_T)
+
+    return np.asarray(jax.jit(lambda cases: jax.lax.map(one, cases))((values_R, schedules_RT)))
+
+
+def empirical_samples(
+    e: ExactSampling, schedules: Sequence[Float[np.ndarray, " _"]]
+) -> Float[np.ndarray, "R N D"]:
+    """Samples of the denoiser under test along each schedule."""
+    with jax.enable_x64(True):
+        denoiser = e.empirical(e.x)
+        noise_ND = noise(e.seeds, DRAWS, e.x.shape[1])
+        values_R = np.zeros(len(schedules))
+        return sample_each(e.heun, lambda _: denoiser, values_R, noise_ND, equally_long(schedules))
+
+
+def rms_distance(
+    samples_RND: Float[np.ndarray, "R N D"], x_ND: Float[np.ndarray, "K D"], n_seeds: int
+) -> Float[np.ndarray, "S R"]:
+    """Root-mean-square distance to the nearest training sample, for each seed."""
+    near_RN = np.stack([nearest_two(y, x_ND).distances[:, 0] for y in samples_RND])
+    return np.sqrt(np.mean(near_RN.reshape(len(near_RN), n_seeds, -1) ** 2, axis=-1)).T
+
+
+# --- measurements -------------------------------------------------------------------------------
+
+
+def flow_errors(sampler: Sampler, seeds: tuple[int, ...]) -> Float[np.ndarray, "S R"]:
+    """Largest error of the flow of a Gaussian, for each seed's rotation and number of steps.
+
+    Along an eigenvector with eigenvalue e the flow multiplies by √((e + σ²)/(e + σ_0²)).
+    """
+    vectors_S33 = np.stack(
+        [np.linalg.qr(np.random.default_rng(s).standard_normal((3, 3)))[0] for s in seeds]
+    )
+    start_SN3 = np.stack([start_noise(jax.random.key(s), 20, 3, FLOW_FROM) for s in seeds])
+    factor = np.sqrt((EIGENVALUES + FLOW_TO**2) / (EIGENVALUES + FLOW_FROM**2))
+    exact_SN3 = (factor * (start_SN3 @ vectors_S33)) @ vectors_S33.swapaxes(1, 2)
+    schedules_RT = equally_long([np.geomspace(FLOW_FROM, FLOW_TO, n + 1) for n in FLOW_STEPS])
+
+    def flow(vectors_33, start_N3):
+        denoiser = gaussian_denoiser(jnp.zeros(3), (vectors_33 * EIGENVALUES) @ vectors_33.T)
+        return jax.lax.map(lambda sigmas_T: sampler(denoiser, start_N3, sigmas_T), schedules_RT)
+
+    found_SRN3 = jax.jit(jax.vmap(flow))(vectors_S33, start_SN3)
+    return np.max(np.abs(found_SRN3 - exact_SN3[:, None]), axis=(2, 3))
+
+
+def order_of(method: str, order: int) -> Callable[[ExactSampling], Measured]:
+    """Exponent of the number of steps in the error of a sampler."""
+
+    def measure(e: ExactSampling) -> Measured:
+        with jax.enable_x64(True):
+            errors_SR = flow_errors(getattr(e, method), e.seeds)
+        slopes = np.array([-log_log_slope(FLOW_STEPS, errors_R) for errors_R in errors_SR])
+        return Measured(
+            float(np.mean(slopes)),
+            float(order),
+            np.abs(slopes - order),
+            e.seeds,
+            f"flow of a Gaussian, {FLOW_STEPS[0]} to {FLOW_STEPS[-1]} steps; error "
+            f"{np.mean(errors_SR[:, -1]):.1e} at the last",
+        )
+
+    return measure
+
+
+def empirical_copies(e: ExactSampling) -> Measured:
+    """Share of f_emp's samples that are copies, few steps or many."""
+    schedules = [e.scale * geometric_schedule(2.0, 0.02, steps) for steps in (6, 48)]
+    shares = []
+    for samples_ND in empirical_samples(e, schedules):
+        ratio_N = gap_ratio(nearest_two(samples_ND, e.x).distances)
+        shares.append(np.mean(ratio_N.reshape(len(e.seeds), -1) < COPY_RATIO, axis=1))
+    return Measured(
+        float(np.mean(shares)),
+        1.0,
+        1 - np.min(shares, axis=0),
+        e.seeds,
+        "by 6 and by 48 steps of Heun's method, the worse of the two",
+    )
+
+
+def last_level(e: ExactSampling) -> Measured:
+    """Exponent of the last noise level in the distance to the nearest training sample."""
+    schedules = [e.scale * np.geomspace(2.0, last, 48) for last in LAST_LEVELS]
+    distance_SR = rms_distance(empirical_samples(e, schedules), e.x, len(e.seeds))
+    slopes = np.array([log_log_slope(LAST_LEVELS, distance_R) for distance_R in distance_SR])
+    return Measured(
+        float(np.mean(slopes)),
+        1.0,
+        np.abs(slopes - 1),
+        e.seeds,
+        f"stopped at σ = {LAST_LEVELS[0]:g} .. {LAST_LEVELS[-1]:g} of the rms norm; rms distance",
+    )
+
+
+def perturbed(denoiser: Denoiser, size: float, turn_DD: Float[np.ndarray, "D D"]) -> Denoiser:
+    """A denoiser with an error of norm ``size`` in a direction that varies with y."""
+
+    def wrong(y_ND: Array, sigma: float) -> Array:
+        field_ND = jnp.cos(y_ND @ turn_DD)
+        norm_N1 = jnp.linalg.norm(field_ND, axis=1, keepdims=True)
+        return denoiser(y_ND, sigma) + size * field_ND / norm_N1
+
+    return wrong
+
+
+def perturbed_distance(e: ExactSampling) -> Measured:
+    """Exponent of the denoiser's error δ in the distance to the nearest training sample."""
+    d = e.x.shape[1]
+    turn_DD = np.random.default_rng(0).standard_normal((d, d)) / np.sqrt(d)
+    sigmas_T = e.scale * geometric_schedule(2.0, 0.002, 48)
+    sizes_R = e.scale * DELTAS
+    with jax.enable_x64(True):
+        denoiser = e.empirical(e.x)
+        samples_RND = sample_each(
+            e.heun,
+            lambda size: perturbed(denoiser, size, turn_DD),
+            sizes_R,
+            noise(e.seeds, DRAWS, d),
+            np.stack([sigmas_T] * len(sizes_R)),
+        )
+    distance_SR = rms_distance(samples_RND, e.x, len(e.seeds))
+    slopes = np.array([log_log_slope(DELTAS, distance_R) for distance_R in distance_SR])
+    times_SR = distance_SR / sizes_R
+    return Measured(
+        float(np.mean(slopes)),
+        1.0,
+        np.abs(slopes - 1),
+        e.seeds,
+        f"exponent of δ; distance {times_SR.min():.2f} to {times_SR.max():.2f} times δ",
+    )
+
+
+# --- mutants ------------------------------------------------------------------------------------
+
+
+def higher_level(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
+    """Euler's method, the denoiser called with a σ 5% too high."""
+    return euler(lambda y, sigma: denoiser(y, 1.05 * sigma), start_ND, sigmas_T)
+
+
+def late_corrector(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
+    """Heun's method with the second slope divided by the level it came from."""
+
+    def step(y_ND, levels):
+        sigma, following = levels
+        here_ND = (y_ND - denoiser(y_ND, sigma)) / sigma
+        euler_ND = y_ND + (following - sigma) * here_ND
+        there_ND = (euler_ND - denoiser(euler_ND, following)) / sigma
+        return y_ND + (following - sigma) * (here_ND + there_ND) / 2, None
+
+    sigmas_T = jnp.asarray(sigmas_T)
+    return jax.lax.scan(step, start_ND, (sigmas_T[:-1], sigmas_T[1:]))[0]
+
+
+def wiener(x_ND: Float[Array, "N D"]) -> Denoiser:
+    """The posterior mean under one Gaussian of the samples' moments."""
+    x_ND = np.asarray(x_ND)
+    return gaussian_denoiser(x_ND.mean(axis=0), np.cov(x_ND.T, bias=True))
+
+
+def opposite_score(denoiser: Denoiser) -> Denoiser:
+    """The denoiser whose score has the opposite sign: D − y for y − D."""
+    return lambda y_ND, sigma: 2 * y_ND - denoiser(y_ND, sigma)
+
+
+OPPOSITE_SCORE = instead(
+    "score of opposite sign", "empirical", lambda x_ND: opposite_score(empirical_denoiser(x_ND))
+)
+ONE_GAUSSIAN = instead("one Gaussian for f_emp", "empirical", wiener)
+STORED = instead("the net (5) for f_emp", "empirical", stored_denoiser)
+
+CLAIMS = (
+    Claim(
+        id="diffusion/euler-order",
+        statement="The probability flow by Euler's method errs like 1/steps.",
+        source="docs/THEORY.md#samplers",
+        part="exact",
+        measure=order_of("euler", 1),
+        tolerance=0.3,
+        mutants=(
+            instead("Heun's method", "euler", heun),
+            instead("σ 5% too high", "euler", higher_level),
+        ),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="diffusion/heun-order",
+        statement="The probability flow by Heun's method errs like 1/steps².",
+        source="docs/THEORY.md#samplers",
+        part="exact",
+        measure=order_of("heun", 2),
+        tolerance=0.3,
+        mutants=(
+            instead("Euler's method", "heun", euler),
+            instead("second slope at the first level", "heun", late_corrector),
+        ),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="diffusion/empirical-copies",
+        statement="Sampling with f_emp gives training samples, by few steps or many.",
+        source="docs/THEORY.md#f-emp",
+        part="exact",
+        measure=empirical_copies,
+        tolerance=0.05,
+        mutants=(OPPOSITE_SCORE, ONE_GAUSSIAN, STORED),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="diffusion/empirical-distance",
+        statement="Stopped at noise level σ, its samples are at a distance ∝ σ from training "
+        "samples.",
+        source="docs/THEORY.md#f-emp",
+        part="exact",
+        measure=last_level,
+        tolerance=0.1,
+        mutants=(ONE_GAUSSIAN, STORED),
+        kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="diffusion/empirical-perturbed",
+        statement="An error δ of the denoiser moves its samples ∝ δ off the training samples.",
+        source="docs/THEORY.md#f-emp",
+        part="exact",
+        measure=perturbed_distance,
+        tolerance=0.1,
+        mutants=(ONE_GAUSSIAN, STORED),
+        kind=Kind.CONFIRMATORY,
+    ),
+)

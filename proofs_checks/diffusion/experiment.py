@@ -1,0 +1,110 @@
+"""Four experiments on sampling: with exact denoisers and ReLU nets, and with shipped deep models.
+
+python -m proofs_checks.run --regime=diffusion
+
+Of the shipped models: copies among their samples (`deep`), their errors (`denoisers`), Jacobians
+and layers (`jacobian`). These need the images of Fashion-MNIST; without them their claims are
+vacuous.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from dae_theory.checks import InputError
+from dae_theory.weights.read import SavedWeights
+from proofs_checks.config import DataUsed, RunConfig
+from proofs_checks.diffusion import deep_copies, deep_denoisers, jacobian_study, relu_sampling
+from proofs_checks.diffusion.exact import ExactSampling
+from proofs_checks.diffusion.relu_pair import StoredPair
+from proofs_checks.diffusion.shipped import ShippedModels
+from proofs_checks.nets import Progress
+
+PARTS = ("relu", "deep", "denoisers", "jacobian")
+
+
+@dataclass(frozen=True)
+class Diffusion:
+    """The parts of the regime, each built when a claim first asks for it.
+
+    Attributes:
+      config: what was asked for.
+      progress: called while nets are trained.
+    """
+
+    config: RunConfig
+    progress: Progress
+
+    @cached_property
+    def relu(self) -> relu_sampling.ReluSampling:
+        """ReLU nets of few and of many samples, and what they sample."""
+        return relu_sampling.build(self.config, self.progress)
+
+    @property
+    def exact(self) -> ExactSampling:
+        """Samplers with exact denoisers."""
+        return self.relu.exact
+
+    @property
+    def pair(self) -> StoredPair:
+        """The net that stores two images."""
+        return self.relu.pair
+
+    @cached_property
+    def shipped(self) -> ShippedModels:
+        """The shipped models, and what was sampled from them."""
+        return ShippedModels()
+
+    @cached_property
+    def deep(self) -> deep_copies.DeepSampling:
+        """Samples of the shipped models."""
+        return deep_copies.build(self.config, self.shipped)
+
+    @cached_property
+    def denoisers(self) -> deep_denoisers.DenoiserComparison:
+        """Errors of the shipped models and of classical denoisers."""
+        return deep_denoisers.build(self.config, self.shipped)
+
+    @cached_property
+    def jacobian(self) -> jacobian_study.JacobianExperiment:
+        """Jacobians and layers of the shipped models."""
+        return jacobian_study.build(self.config, self.shipped)
+
+    @property
+    def built(self) -> dict[str, Any]:
+        """The parts that a claim has asked for, by name."""
+        return {name: getattr(self, name) for name in PARTS if name in vars(self)}
+
+    @property
+    def settings(self) -> dict:
+        """What was checked, for the reader."""
+        return {key: value for part in self.built.values() for key, value in part.settings.items()}
+
+    @property
+    def data(self) -> tuple[DataUsed, ...]:
+        """The samples, by name and hash."""
+        return tuple(dict.fromkeys(used for part in self.built.values() for used in part.data))
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """What the figures draw, as 'part/name'."""
+        return {
+            f"{name}/{key}": array
+            for name, part in self.built.items()
+            for key, array in part.arrays.items()
+        }
+
+
+def build(config: RunConfig, progress: Progress) -> Diffusion:
+    """The experiment a config describes; the data are what ReLU nets are to store."""
+    return Diffusion(config, progress)
+
+
+def from_weights(saved: SavedWeights) -> Diffusion:
+    """Nets trained at one noise level are not sampled from: always raises InputError."""
+    raise InputError(
+        "weights: regime diffusion samples from nets for all noise levels; check weights with "
+        "--regime=memorize, generalize, hybrid or certify"
+    )
