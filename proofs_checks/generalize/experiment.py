@@ -49,7 +49,7 @@ from proofs_checks.monte_carlo import (
 )
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 
-DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 300, 12, 0.05
+DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 300, 12, 0.05
 TIGHT_N = 120
 FRESH = 3000  # fresh samples for test losses
 
@@ -112,6 +112,12 @@ class Generalization:
         """Nets are there without further training."""
         return self.replaced is not None or self.training.done
 
+    @property
+    def has_controls(self) -> bool:
+        """Nets trained on one sample of each cluster are there without further training."""
+        trained = self.training is not None and self.training.done
+        return trained or self.replaced_memorizing is not None
+
     @cached_property
     def exemplars(self) -> Float[np.ndarray, "K D"]:
         """One sample of each cluster."""
@@ -163,7 +169,7 @@ class Generalization:
         arrays = block_arrays(self)
         if predict_on(self.tight).margin > 0:
             arrays["residual"] = np.stack(self.residual)
-        if self.training is not None and self.training.done:
+        if self.has_controls:
             arrays |= {
                 "exemplars": self.exemplars,
                 "memorizing_w1": self.memorizing.w1,
@@ -180,13 +186,15 @@ def build(config: RunConfig, progress: Progress) -> Generalization:
       InputError: for data that cannot be used.
     """
     n, p = config.n or DEFAULT_N, config.p or DEFAULT_P
-    if config.data is None:
+    name = config.data or DEFAULT_DATA
+    synthetic = name == DEFAULT_DATA
+    if synthetic:
         if n < N_CLUSTERS:
             raise InputError(f"n: {N_CLUSTERS} clusters need at least as many samples, got {n}")
-        dataset = load("mixture", n, clusters=N_CLUSTERS)
+        dataset = load(name, n, clusters=N_CLUSTERS)
         x_ND, labels_N, note = dataset.x, dataset.labels, "synthetic mixture"
     else:
-        dataset = load_data(config, config.data, n)
+        dataset = load_data(config, name, n)
         used = first_samples(dataset, n)
         x_ND, (labels_N, note) = used.x, cluster_labels(used.x, used.labels)
     widths = even_widths(p, len(np.unique(labels_N)))
@@ -196,10 +204,10 @@ def build(config: RunConfig, progress: Progress) -> Generalization:
     what = "training generalizing nets"
     return Generalization(
         problem,
-        tight=tight_problem(widths) if config.data is None else problem,
+        tight=tight_problem(widths) if synthetic else problem,
         dataset=dataset,
         note=note,
-        mixture=dataset.mixture if config.data is None else None,
+        mixture=dataset.mixture if synthetic else None,
         training=block_training(problem, data_sets, config, what, progress),
     )
 

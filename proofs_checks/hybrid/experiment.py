@@ -36,7 +36,7 @@ from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 
 N_DUPLICATED, N_SPREAD, ALPHA = 2, 2, 0.2
-DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 300, 10, 0.05
+DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 300, 10, 0.05
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ def build(config: RunConfig, progress: Progress) -> Hybrid:
       InputError: for data that cannot be used.
     """
     n, p = config.n or DEFAULT_N, config.p or DEFAULT_P
-    if config.data is None:
+    name = config.data or DEFAULT_DATA
+    synthetic = name == DEFAULT_DATA
+    if synthetic:
         clusters = N_DUPLICATED + N_SPREAD
         if n < 2 * clusters:
             raise InputError(f"n: {clusters} clusters need twice as many, got {n}")
@@ -129,7 +131,7 @@ def build(config: RunConfig, progress: Progress) -> Hybrid:
         dataset = Dataset("mixture with duplicates", x_ND, labels=labels_N)
         note = f"synthetic mixture, {N_DUPLICATED} of {clusters} clusters duplicates"
     else:
-        dataset = load_data(config, config.data, n)
+        dataset = load_data(config, name, n)
         used = first_samples(dataset, n)
         x_ND, (labels_N, note) = used.x, hybrid_labels(used.x, used.labels)
     duplicated = duplicated_clusters(x_ND, labels_N)
@@ -138,7 +140,7 @@ def build(config: RunConfig, progress: Progress) -> Hybrid:
     problem = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
     return Hybrid(
         problem,
-        tight=tight_problem(n, widths) if config.data is None else problem,
+        tight=tight_problem(n, widths) if synthetic else problem,
         duplicated=duplicated,
         dataset=dataset,
         note=note,

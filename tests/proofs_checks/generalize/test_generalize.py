@@ -35,6 +35,13 @@ def test_default_samples_are_those_of_the_known_mixture(experiment):
     np.testing.assert_array_equal(experiment.mixture.covs, mixture.covs)
 
 
+def test_the_default_data_have_a_name():
+    by_name = built(data="mixture", n=30)
+    np.testing.assert_array_equal(by_name.problem.x, built(n=30).problem.x)
+    assert by_name.mixture is not None
+    assert by_name.tight is not by_name.problem
+
+
 def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment):
     x_ND = 1 + 0.1 * np.random.default_rng(0).standard_normal((30, 12))
     problem = replace(experiment.problem, x=x_ND, labels=np.arange(30) % 3)

@@ -39,6 +39,12 @@ def test_duplicates_are_clusters_of_their_own(experiment):
     assert [len(np.unique(x_ND[labels_N == k], axis=0)) for k in range(2)] == [1, 1]
 
 
+def test_the_default_data_have_a_name():
+    by_name = built(data="mixture", n=30)
+    np.testing.assert_array_equal(by_name.problem.x, built(n=30).problem.x)
+    assert by_name.tight is not by_name.problem
+
+
 def test_one_unit_for_each_duplicate():
     mixed = np.array([True, False, True, False])
     assert hybrid_widths(9, mixed) == (1, 4, 1, 3)
