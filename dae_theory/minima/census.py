@@ -63,9 +63,11 @@ def find_minimum(
     """The local minimum that `solve.solve_local_minimum` reaches from any start; where that stops
     at a saddle, the descent goes on from the lowest point along the most negative curvature.
 
-    Columns of W1 and W2 lie in the span of the samples at every stationary point with λ > 0, and
-    all orthogonal directions are alike: the Hessian is over that span and one of these. A zero
-    column stays zero; units that have shrunk to rounding have no part in the Hessian.
+    The Hessian is over the span of the samples and one direction orthogonal to it, which stands for
+    all. At wide gate margins the weights are inside; W1 can leave the span where noise opens and
+    closes gates (docs/THEORY.md#span), and ``lowest`` is then that of their part inside: ask
+    `second_order`. A zero column stays zero; units that have shrunk to rounding have no part in
+    the Hessian.
 
     Args:
       w1_DP, w2_DP: the start.

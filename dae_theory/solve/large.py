@@ -35,8 +35,8 @@ class Stage(NamedTuple):
     """One run of L-BFGS: on a random subset of ``samples``, in the span of the leading
     ``directions`` of the data (None: all), in ``dtype``, for at most ``max_iterations``.
 
-    Restricting the weights to a subspace leaves the objective exact: the rest of the data only
-    adds its power to the loss.
+    Restricting the weights to a subspace leaves the objective exact, the rest of the data only
+    adds its power to the loss; it can exclude minima (docs/THEORY.md#span).
     """
 
     samples: int | None = None
@@ -134,11 +134,17 @@ def solve_large(
     stages: Sequence[Stage] | None = None,
     sample_weight: Float[Array, " N"] | None = None,
 ) -> LargeSolution:
-    """Local minimizer of `loss.exact_loss` reached from the start (W1, W2).
+    """Local minimizer of `loss.exact_loss`, over weights in the span of the samples, reached from
+    the start (W1, W2).
+
+    With λ > 0 the columns of W2 lie in that span at every stationary point, those of W1 wherever
+    gates are certain. Where noise opens and closes gates and the samples do not span everything,
+    W1 can gain by leaving the span (docs/THEORY.md#span), and the solution, stationary, may be a
+    saddle: `solve_local_minimum` is not restricted, `second_order` tells.
 
     Args:
-      w1_DP, w2_DP: the start; what lies outside the span of the samples is dropped, as it
-        vanishes at every minimizer when λ > 0. Equal matrices when tied.
+      w1_DP, w2_DP: the start, of which the part inside the span is taken. Equal matrices when
+        tied.
       x_ND: training samples.
       sigma, lam: noise level σ > 0 and weight decay λ ≥ 0.
       tol: largest ‖∇L‖_F that counts as converged, in units of the loss.

@@ -53,6 +53,9 @@ def reduce_problem(
 ) -> Reduced:
     """The objective at (W1, W2) without the units that are zero columns.
 
+    The span is that of samples and weights: W1 need not lie in that of the samples alone
+    (docs/THEORY.md#span).
+
     Raises:
       InputError: for bad input, or when no unit is left: the loss has a kink there.
     """

@@ -87,7 +87,8 @@ def extract_samples(
     Direction: the leading left singular vector of the group's operator Σ_j w2_j w1_jᵀ, signed
     so that its encoders are positive on it. The decoder is trusted with the direction because
     every gradient of W2 is a combination of samples and of columns of W2, so that gradient noise
-    does not turn it away from the samples, whereas the gradient of W1 contains the noise itself.
+    does not turn it away from the samples, whereas the gradient of W1 contains the noise itself,
+    and W1 may leave their span even at a minimum (docs/THEORY.md#span).
     W1 forms the groups, gives the sign, and its angle to the decoder is ``direction_errors``.
 
     Gain: m = uᵀf(u), the net's answer to the direction u itself. It sums w2_j·u (w1_j·u)_+ over
@@ -97,7 +98,7 @@ def extract_samples(
     Uncertainty: m is known only as well as training converged, and 1/(1 − m) amplifies its error:
     δ‖x‖² = (nλ + σ²)/(1 − m)² δm, so that δ‖x‖²/‖x‖² ≈ δm/(1 − m). δm adds up, in squares, three
     things that vanish at the minimizer of Corollary 3.2 and can be seen in the weights:
-    - √(m/D)·‖W1 − W2‖_F over the group, its units balanced first. At a minimum W1 = W2; errors
+    - √(m/D)·‖W1 − W2‖_F over the group, its units balanced first. There W1 = W2; errors
       that are independent and alike in all D directions move m by this much.
     - (1 − m)(1 − 1/cosh ln(‖w1‖/‖w2‖)), what unequal lengths change in the stationary gain.
     - the largest share of the noisy sample's energy that a wrong gate passes; it is large when

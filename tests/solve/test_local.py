@@ -108,7 +108,7 @@ def test_only_one_matrix_starts_outside_the_span_of_the_data(which):
     assert solution.converged
     assert own_gradient_norm(solution.w1, solution.w2, x, SIGMA, LAM) <= 1.01 * TOLERANCE
     np.testing.assert_allclose(solution.loss, loss(solution.w1, solution.w2, x, SIGMA, LAM))
-    # With decay, only the data hold weights up: outside their span nothing is left.
+    # With decay and gates this certain, only the data hold weights up: nothing is left outside.
     for w in (solution.w1, solution.w2):
         np.testing.assert_allclose(inside @ (inside.T @ w), w, atol=1e-5)
 
