@@ -1,8 +1,9 @@
 """Second derivatives of the exact objective: is a stationary point a minimum?
 
 `predict_curvature` is the closed form for frozen gates (docs/THEORY.md#spectrum),
-`hessian_spectrum` all eigenvalues of the exact Hessian, and `second_order` a verdict from the lowest eigenvalue orthogonal to the symmetry.
-Units that are zero columns are left out: the loss has a kink there, and `dead_units` judges them.
+`hessian_spectrum` all eigenvalues of the exact Hessian, and `second_order` a verdict from the
+lowest eigenvalue orthogonal to the symmetry. Units that are zero columns are left out: the loss
+has a kink there, and `dead_units` judges them.
 """
 
 from typing import NamedTuple
