@@ -7,12 +7,14 @@ the trained ones (``replaced``).
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
+from dae_theory.data import Mixture
+from dae_theory.theory.closed_forms import population_spectra
 from proofs_checks.claims import Mutant
 from proofs_checks.nets import untrained
 
@@ -46,6 +48,16 @@ def misprint(name: str, field: str = "predict", **changes: Callable[[Any], Any])
 def instead(name: str, field: str, formula: Callable[..., Any]) -> Mutant:
     """Another formula in a field of the experiment."""
     return Mutant(name, lambda experiment: replace(experiment, **{field: formula}))
+
+
+def printed_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
+    """(7) with its first term as printed, e σ⁴/(e+σ²)²: the bias alone (docs/THEORY.md#errata)."""
+    return float(
+        sum(
+            prior * (np.sum(e[:width] * sigma**4 / (e[:width] + sigma**2) ** 2) + e[width:].sum())
+            for (prior, e), width in zip(population_spectra(mixture), widths, strict=True)
+        )
+    )
 
 
 DOUBLE_SIGMA = misprint("σ twice as large", sigma=lambda sigma: 2 * sigma)

@@ -19,8 +19,7 @@ from dae_theory.theory.closed_forms import (
     predict_generalization,
 )
 from proofs_checks.claims import Claim, Kind, Measured, Verdict
-from proofs_checks.generalize.population import printed_test_loss
-from proofs_checks.mutants import instead, misprint, with_arguments
+from proofs_checks.mutants import instead, misprint, printed_test_loss, with_arguments
 
 SPECTRUM, WIDTH = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1), 3
 MANY = 50_000  # samples that stand for infinitely many

@@ -6,13 +6,11 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.data import Mixture
 from dae_theory.diffusion.denoisers import mixture_denoiser
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import (
     Prediction,
     linear_test_loss,
-    population_spectra,
     predict_blocks,
 )
 from dae_theory.weights.compare import Comparison, assign_blocks
@@ -21,7 +19,7 @@ from proofs_checks.claims import Claim, Kind, Measured, Mutant
 from proofs_checks.generalize.experiment import FRESH, KNOWN_MIXTURE, TRAINED, Generalization
 from proofs_checks.generalize.trained import SCALED
 from proofs_checks.monte_carlo import exact_loss_value, noised
-from proofs_checks.mutants import instead, misprint, with_arguments
+from proofs_checks.mutants import instead, misprint, printed_test_loss, with_arguments
 
 MANY = 20_000  # samples that stand for infinitely many
 RATE_SIZES = (800, 1600, 3200, 6400, 12_800, 25_600)
@@ -182,16 +180,6 @@ def bias_only(
 ) -> float:
     """Test loss of a linear map without its noise term."""
     return linear_test_loss(m_DD, second_moment_DD, 0.0)
-
-
-def printed_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
-    """(7) with its first term as printed, e σ⁴/(e+σ²)²: the bias alone (docs/THEORY.md#errata)."""
-    return float(
-        sum(
-            prior * (np.sum(e[:width] * sigma**4 / (e[:width] + sigma**2) ** 2) + e[width:].sum())
-            for (prior, e), width in zip(population_spectra(mixture), widths, strict=True)
-        )
-    )
 
 
 CLAIMS = (
