@@ -8,11 +8,7 @@ from jaxtyping import Float
 
 from dae_theory.diffusion.denoisers import mixture_denoiser
 from dae_theory.statistics import log_log_slope
-from dae_theory.theory.closed_forms import (
-    Prediction,
-    linear_test_loss,
-    predict_blocks,
-)
+from dae_theory.theory.closed_forms import Prediction, linear_test_loss, predict_blocks
 from dae_theory.weights.compare import Comparison, assign_blocks
 from proofs_checks.blocks import SOME_FOLLOW_GATES, seeds_that_follow
 from proofs_checks.claims import Claim, Kind, Measured, Mutant
