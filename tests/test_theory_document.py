@@ -87,10 +87,11 @@ def test_links_inside_the_document_resolve():
     assert not re.findall(r"\]\((?!#|https://)", TEXT)
 
 
-def test_links_from_code_resolve():
+def test_links_from_code_and_pages_resolve():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     found = {
         f"{path.relative_to(ROOT)}: {anchor}": anchor
-        for path in SOURCES
+        for path in SOURCES + pages
         for anchor in re.findall(r"THEORY\.md#([\w.-]*[\w-])", path.read_text())
         if anchor != "anchor"
     }
