@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
+import scipy  # its stats takes most of a second to load: only where it is used
 from jaxtyping import Array, Float
-from scipy.stats import binomtest, bootstrap, mannwhitneyu
 
 from dae_theory.checks import InputError, check_count
 
@@ -31,7 +31,7 @@ def bootstrap_mean(values_S: Float[Array, " S"]) -> Interval | None:
         return None
     if np.ptp(values_S) == 0:  # SciPy would warn
         return Interval(*3 * [float(values_S[0])])
-    ends = bootstrap(
+    ends = scipy.stats.bootstrap(
         (values_S,),
         np.mean,
         n_resamples=RESAMPLES,
@@ -80,7 +80,7 @@ def clopper_pearson_interval(count: int, total: int, confidence: float = CONFIDE
 def _share(count: int, total: int, confidence: float, method: str) -> Interval:
     if total == 0:
         raise InputError("share: needs at least one case")
-    ends = binomtest(count, total).proportion_ci(confidence, method)
+    ends = scipy.stats.binomtest(count, total).proportion_ci(confidence, method)
     return Interval(count / total, float(ends.low), float(ends.high))
 
 
@@ -107,7 +107,7 @@ def bootstrap_share(
 
 def area_under_roc(positive_P: Float[Array, " P"], negative_N: Float[Array, " N"]) -> float:
     """Probability that a positive scores above a negative, ties counting half."""
-    statistic = mannwhitneyu(positive_P, negative_N).statistic
+    statistic = scipy.stats.mannwhitneyu(positive_P, negative_N).statistic
     return float(statistic / (len(positive_P) * len(negative_N)))
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+import jax
 import matplotlib as mpl
 
 import figures
@@ -83,7 +84,9 @@ def run_regimes(regimes: set[str], run_dir: Path, quick: bool) -> None:
     """Run the checks of these regimes; InputError when the run could not start."""
     regime = next(iter(regimes)) if len(regimes) == 1 else "all"
     command = [sys.executable, "-m", "proofs_checks.run", f"--regime={regime}", f"--out={run_dir}"]
-    status = subprocess.run([*command, "--quick"] if quick else command, check=False).returncode
+    command += ["--quick"] if quick else []
+    command += [] if jax.config.jax_enable_compilation_cache else ["--nocompilation_cache"]
+    status = subprocess.run(command, check=False).returncode
     if status not in (0, 1):
         raise InputError(f"the run of regime {regime} ended with exit status {status}")
     if status == 1:
