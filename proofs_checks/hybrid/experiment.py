@@ -30,7 +30,7 @@ from proofs_checks.blocks import (
     predict_on,
     separable_blocks,
 )
-from proofs_checks.claims import Requirement
+from proofs_checks.claims import Requirement, above
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress, Training, nets_of
@@ -82,6 +82,13 @@ class Hybrid:
     def comparisons(self) -> list[Comparison]:
         """Each net beside (2) at the width that its blocks turned out to have."""
         return compare_at_measured_widths(self.nets, self.problem, self.predict)
+
+    @cached_property
+    def has_several_units(self) -> Bool[np.ndarray, " S"]:
+        """(S,) nets with at least two live units for each cluster that (4) gives more than one:
+        one alone is spiky whatever it stores."""
+        several_K = np.array(self.problem.widths) > 1
+        return np.array([np.all(c.widths[several_K] >= 2) for c in self.comparisons])
 
     @cached_property
     def gains(self) -> Float[np.ndarray, " L"]:
@@ -225,6 +232,12 @@ HAS_BOTH = Requirement(
     "between 0 and 1",
     lambda e: np.mean(e.duplicated),
     lambda share: 0 < share < 1,
+    needs_others=True,
+)
+SEVERAL_UNITS = above(
+    "nets with several units for each other cluster",
+    0,
+    lambda e: np.mean(e.has_several_units),
     needs_others=True,
 )
 TIGHT = (*separable_blocks(EXACT_MARGIN, lambda e: e.tight), HAS_BOTH)
