@@ -1,7 +1,7 @@
 """Spikiness of every layer of a deep denoiser, and how well it tells two groups of images apart.
 
-The paper's detector (THEORY.md §11), without its choice of a layer: noise an image, pool an
-activation over space, take a statistic over channels; high = memorized.
+The paper's detector (docs/THEORY.md#detection), without its choice of a layer: noise an image, pool
+an activation over space, take a statistic over channels; high = memorized.
 """
 
 import functools

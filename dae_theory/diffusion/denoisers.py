@@ -1,7 +1,7 @@
 """Denoisers behind one interface: called with noisy samples y (N, D) and σ, they return x̂ (N, D).
 
-Exact ones are posterior means E[x | y] under a known distribution (THEORY.md §1); all are pure
-and jit-compatible, and their score is (x̂ − y)/σ².
+Exact ones are posterior means E[x | y] under a known distribution (docs/THEORY.md#denoisers); all
+are pure and jit-compatible, and their score is (x̂ − y)/σ².
 """
 
 from collections.abc import Callable, Sequence

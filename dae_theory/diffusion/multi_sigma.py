@@ -1,4 +1,4 @@
-"""A ReLU denoiser for all noise levels at once: the σ-dependent net of THEORY.md §12.
+"""A ReLU denoiser for all noise levels at once: docs/THEORY.md#multi-sigma.
 
 x̂ = W2 (h ⊙ exp(g(log σ))) + s·y with h = [W1^T y]_+, g a small MLP with one output per unit and
 s a learned scalar. `MultiSigmaDAE` is that net, `PreconditionedDAE` puts EDM's preconditioning

@@ -1,8 +1,8 @@
 """Diffusion around any `Denoiser`: noise levels, samplers of the probability flow and of the
 reverse SDE, classifier-free guidance.
 
-Variance-exploding throughout: y = x + σ ε. The score is (D(y, σ) − y)/σ² (THEORY.md §1), so the
-probability flow is dy/dσ = (y − D(y, σ))/σ (Karras et al. 2022, "EDM", eq. 1 with s = 1). σ has
+Variance-exploding throughout: y = x + σ ε. The score is (D(y, σ) − y)/σ² (docs/THEORY.md#score), so
+the probability flow is dy/dσ = (y − D(y, σ))/σ (Karras et al. 2022, "EDM", eq. 1 with s = 1). σ has
 the units of the data, whose scale is arbitrary. Samplers are pure, and deterministic given start
 and key; a caller that samples repeatedly compiles them, as in
 ``jax.jit(lambda start_ND: sample_ode(denoiser, start_ND, sigmas_T))``.

@@ -1,4 +1,4 @@
-"""Would another unit grow? The dead-unit certificate, equation (10) of THEORY.md §8.
+"""Would another unit grow? The dead-unit certificate (docs/THEORY.md#eq-10).
 
 A unit with encoder εu and decoder εv, |u| = |v| = 1, changes the loss by 2ε²(λ − vᵀg(u)) + O(ε⁴),
   g(u) = (1/n) Σ_i E[(x_i − f(x_i+σε)) (uᵀ(x_i+σε))_+].
@@ -178,7 +178,7 @@ def dead_unit_certificate(
     seed: int = 0,
     tolerance: float = 1e-6,
 ) -> DeadUnitCertificate:
-    """Largest pull G on a new unit, and whether it exceeds λ: equation (10) of THEORY.md §8.
+    """Largest pull G on a new unit, and whether it exceeds λ (docs/THEORY.md#eq-10).
 
     The maximum is searched for from many starts, in float64; it is found, not proven. A violation
     is certain: `direction` is a unit that grows. Its absence means that no start found one.

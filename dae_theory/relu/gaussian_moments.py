@@ -2,8 +2,8 @@
 
 A unit sees the pre-activation ``a = s (z + g)`` with ``g ~ N(0, 1)``; two units have
 correlation ``rho``. Everything here is for unit scale (``s = 1``), elementwise over
-broadcastable arrays, and follows THEORY.md §7. Derivatives come from Price's theorem, not
-from differentiating the quadrature, and are themselves differentiable.
+broadcastable arrays, and follows docs/THEORY.md#exact-loss. Derivatives come from Price's
+theorem, not from differentiating the quadrature, and are themselves differentiable.
 
 ``q = sqrt(1 - rho**2)`` is passed beside ``rho``: near collinear units it carries the
 information that ``rho`` loses to rounding (``pair_correlations`` computes both).

@@ -1,7 +1,7 @@
 """The training objective (1): sampled with noise, and exact, with the noise integrated out.
 
 The noise enters only through the Gaussian pre-activations, so the expected loss has the
-closed form (9) of THEORY.md §7. `exact_loss` evaluates it by quadrature for every pair of
+closed form (9), docs/THEORY.md#eq-9. `exact_loss` evaluates it by quadrature for every pair of
 units; `mehler_loss` replaces the quadrature by matrix products and returns a bound on the
 error that makes.
 """

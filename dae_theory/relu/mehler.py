@@ -38,7 +38,7 @@ def mehler_loss(
     exact_pairs: int = 0,
     chunk: int = 256,
 ) -> MehlerLoss:
-    """Objective (1) with pair moments from ``terms`` matrix products (THEORY.md §7, fast form).
+    """Objective (1) with pair moments from ``terms`` matrix products (docs/THEORY.md#mehler).
 
     The diagonal is exact, and so are the ``exact_pairs`` pairs of units with the largest
     truncation error. What the rest leaves out is bounded: by Cauchy-Schwarz the tail of a

@@ -1,4 +1,4 @@
-"""The two-layer ReLU denoising autoencoder f(x) = W2 [W1^T x]_+, without biases (THEORY.md §1)."""
+"""The two-layer ReLU denoising autoencoder f(x) = W2 [W1^T x]_+ (docs/THEORY.md#setup)."""
 
 import flax.linen as nn
 import jax

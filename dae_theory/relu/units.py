@@ -12,7 +12,7 @@ LIVE_FRACTION = 1e-3  # a unit is live when ‖w1‖‖w2‖ exceeds this fracti
 
 
 def live_units(w1_DP: Float[Array, "*B D P"], w2_DP: Float[Array, "*B D P"]) -> Array:
-    """Boolean mask (P) of the units with ‖w1_j‖‖w2_j‖ > 1e-3 of the largest (THEORY.md §9)."""
+    """Boolean mask (P): ‖w1_j‖‖w2_j‖ above 1e-3 of the largest (docs/THEORY.md#comparing)."""
     xp = jnp if isinstance(w1_DP, jax.Array) else np
     product = xp.linalg.norm(w1_DP, axis=-2) * xp.linalg.norm(w2_DP, axis=-2)
     return product > LIVE_FRACTION * xp.max(product, axis=-1, keepdims=True)

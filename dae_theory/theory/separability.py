@@ -1,4 +1,4 @@
-"""Is the data (α,β)-separable, by which margin, and which subset of it is? (THEORY.md §2)"""
+"""Is the data (α,β)-separable (docs/THEORY.md#separability), and by which margin?"""
 
 from typing import NamedTuple
 

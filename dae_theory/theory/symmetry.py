@@ -1,8 +1,8 @@
 """What leaves the loss unchanged at a minimizer: flat directions, and distances modulo them.
 
 While gates hold, the units that are active on the same samples act as one linear map W2 W1ᵀ, which
-rotations W1 → W1 Q, W2 → W2 Q among them do not change (THEORY.md §8). Permutations of units and
-splitting of a unit into collinear ones are among these rotations.
+rotations W1 → W1 Q, W2 → W2 Q among them do not change (docs/THEORY.md#symmetry). Permutations
+of units and splitting of a unit into collinear ones are among these rotations.
 """
 
 from collections.abc import Sequence
@@ -67,7 +67,8 @@ def rotation_directions(
 def flat_directions(widths: Sequence[int], ranks: Sequence[int]) -> int:
     """Σ_k [p_k(p_k−1)/2 − (p_k−r_k)(p_k−r_k−1)/2]: rotations of p_k units of rank r_k.
 
-    p_k(p_k−1)/2 at full rank (THEORY.md §8); p_k − 1 splittings of a single stored sample.
+    p_k(p_k−1)/2 at full rank; p_k − 1 splittings of a single stored sample
+    (docs/THEORY.md#symmetry).
     """
     return sum(
         p * (p - 1) // 2 - max(p - r, 0) * (p - r - 1) // 2

@@ -1,4 +1,4 @@
-"""Trained weights against a prediction, through invariants only (THEORY.md §9).
+"""Trained weights against a prediction, through invariants only (docs/THEORY.md#comparing).
 
 The loss does not change under permutation of units, splitting of a unit into collinear ones and
 rotation inside a block, so single columns are never compared: only gate patterns, operators of
