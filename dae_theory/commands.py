@@ -228,6 +228,12 @@ def _keep_compiled_programs() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     # An entry that another process is just writing, or that a kill cut short, is compiled again.
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+    if jax.config.jax_logging_level == "NOTSET":
+        # On some processors XLA calls each program that it reads unfit for the machine on which it
+        # was written, and runs it (github.com/jax-ml/jax/issues/38445). The first line quiets XLA,
+        # the second lets JAX's own warnings through again.
+        jax.config.update("jax_logging_level", "CRITICAL")
+        jax.config.update("jax_logging_level", "NOTSET")
 
 
 class _Rate(ProgressColumn):
