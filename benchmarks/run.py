@@ -18,6 +18,7 @@ a table. Exit status 0, or 2 on bad input.
 
 import dataclasses
 import importlib.util
+import io
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -31,7 +32,7 @@ from benchmarks.cases import CONTENDERS
 from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
 from dae_theory.checks import InputError, check_count
 from dae_theory.commands import option, run_main
-from dae_theory.files import read_settings, write_settings
+from dae_theory.files import read_settings, write_settings, write_whole
 
 RECIPES = {recipe.name: recipe for recipe in (MEMORIZATION, GENERALIZATION)}
 CASES = tuple(
@@ -166,7 +167,9 @@ def run(
             continue
         data = out / f"{recipe_name}.npy"
         if not data.exists():
-            np.save(data, recipe.samples())
+            content = io.BytesIO()
+            np.save(content, recipe.samples())
+            write_whole(data, content.getvalue())
         steps = (
             min(recipe.steps, SWEEP_STEPS[recipe_name]) if contender == "sweep" else recipe.steps
         )

@@ -27,7 +27,7 @@ from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.sampling import Copies, Sampler, find_copies, sample_images
 from dae_theory.files import write_whole
 from figures.grids import image_grid, show_image
-from figures.style import DPI, MEMORIZING, RC
+from figures.style import MEMORIZING, RC, write_picture
 
 COLUMNS = 8
 
@@ -111,11 +111,8 @@ def draw_samples(options: Options) -> int:
     copies = find_copies(samples_MD, data)
     picture, table = (out / f"{checkpoint.name}.{suffix}" for suffix in ("png", "csv"))
     out.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
     with mpl.rc_context(RC):
-        figure = draw_grid(samples_MD, copies, data, captions)
-        figure.savefig(content, format="png", dpi=DPI, metadata={"Software": None})
-    write_whole(picture, content.getvalue())
+        write_picture(draw_grid(samples_MD, copies, data, captions), picture)
     write_whole(table, table_of(copies, captions))
     of_planted = np.sum(copies.copy & copies.planted)
     print(

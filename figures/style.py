@@ -1,5 +1,6 @@
 """How the figures look, and how they are saved: for print, colour-blind safe, byte for byte."""
 
+import io
 from pathlib import Path
 from types import MappingProxyType
 
@@ -7,8 +8,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from dae_theory.files import write_whole
+
 ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # widths in inches
 DPI = 200
+METADATA = {  # without dates and versions
+    ".pdf": {"CreationDate": None, "Creator": None, "Producer": None},
+    ".png": {"Software": None},
+}
 
 # Okabe and Ito's palette: told apart by all common kinds of colour vision, and by lightness.
 MEMORIZING = "#D55E00"  # vermillion: memorizing nets, samples stored one by one
@@ -57,9 +64,17 @@ def panel_title(axes: Axes, letter: str, text: str) -> None:
 
 
 def save(figure: Figure, out_dir: Path, name: str) -> list[Path]:
-    """Write ``name``.pdf and ``name``.png; the same figure gives the same bytes."""
+    """Write ``name``.pdf and ``name``.png."""
     out_dir.mkdir(parents=True, exist_ok=True)
-    pdf, png = out_dir / f"{name}.pdf", out_dir / f"{name}.png"
-    figure.savefig(pdf, metadata={"CreationDate": None, "Creator": None, "Producer": None})
-    figure.savefig(png, dpi=DPI, metadata={"Software": None})
-    return [pdf, png]
+    paths = [out_dir / f"{name}{suffix}" for suffix in METADATA]
+    for path in paths:
+        write_picture(figure, path)
+    return paths
+
+
+def write_picture(figure: Figure, path: Path) -> None:
+    """Write a PDF or PNG, by the suffix; the same figure gives the same bytes."""
+    content = io.BytesIO()
+    kind, metadata = path.suffix.removeprefix("."), METADATA[path.suffix]
+    figure.savefig(content, format=kind, dpi=DPI, metadata=metadata)
+    write_whole(path, content.getvalue())

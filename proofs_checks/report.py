@@ -1,6 +1,5 @@
 """Results of a run for people and programs: console table, JSON, HTML, LaTeX."""
 
-import io
 import json
 import math
 import os
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from dae_theory.files import write_whole
+from dae_theory.files import npz_bytes, write_whole
 from proofs_checks.claims import Kind, Result, Verdict
 from proofs_checks.config import DataUsed, RunConfig
 
@@ -213,9 +212,7 @@ def write_files(folder: Path, report: dict, arrays: dict[str, np.ndarray]) -> No
     write_whole(folder / "report.json", json.dumps(report, indent=1, allow_nan=False).encode())
     for name in ("report.html", "report.tex"):
         write_whole(folder / name, templates.get_template(name).render(report=report).encode())
-    packed = io.BytesIO()
-    np.savez_compressed(packed, **arrays)
-    write_whole(folder / "results.npz", packed.getvalue())
+    write_whole(folder / "results.npz", npz_bytes(arrays))
 
 
 def summary_lines(results: list[Result]) -> list[str]:
