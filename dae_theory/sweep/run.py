@@ -50,11 +50,11 @@ def run_sweep(
     """Compute all cells of a sweep that its folder does not hold yet, in float32.
 
     Under `jax.distributed` each process computes its share of the cells on its own devices and
-    writes its own parts; `sweep_store.merge` joins them.
+    writes its own parts; `store.merge` joins them.
 
     Args:
-      out: the folder; see `sweep_store`.
-      memory_gb: memory of this host that a batch may take (`sweep_plan.memory_bytes`); default
+      out: the folder; see `store`.
+      memory_gb: memory of this host that a batch may take (`plan.memory_bytes`); default
         half of what is free.
       batch_cells: most cells of a batch, the unit of what is kept.
       announce: called with a line that says what is going to be done.
