@@ -19,7 +19,7 @@ from figures.style import (
     new_figure,
     panel_title,
 )
-from proofs_checks.certify_reach import ACCURATE, REACH_MARGIN
+from proofs_checks.certify.reach import ACCURATE, REACH_MARGIN
 
 ID = "reach"
 REGIMES = ("certify",)

@@ -22,7 +22,7 @@ from figures.style import (
     new_figure,
     panel_title,
 )
-from proofs_checks.certify_evidence import LEVELS
+from proofs_checks.certify.closed_forms import LEVELS
 
 ID = "remainder"
 REGIMES = ("certify",)

@@ -19,7 +19,7 @@ from figures.style import (
     new_figure,
     panel_title,
 )
-from proofs_checks.certify_evidence import FLAT
+from proofs_checks.certify.closed_forms import FLAT
 
 ID = "spectrum"
 REGIMES = ("certify",)

@@ -58,7 +58,7 @@ def gradient_norm(
     with jax.enable_x64(True):
         weight_N = np.full(len(x_ND), 1 / len(x_ND))
         weights = np.stack([w1_DP, w2_DP]).astype(float)
-        _, gradient = value_and_grad(weights, x_ND, weight_N, sigma, lam)
+        _, gradient = value_and_grad(weights, x_ND, weight_N, float(sigma), float(lam))
         return float(np.linalg.norm(gradient))
 
 

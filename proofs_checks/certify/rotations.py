@@ -1,21 +1,25 @@
-"""Which O do the minimizers of (4) have? Descent over rotations inside blocks (THEORY.md §8).
+"""Which O do the minimizers of (4) have? Descent over rotations inside blocks
+(docs/THEORY.md#rotations).
 
-Rotations of a block leave (3) unchanged; only gates that noise flips tell them apart.
+Rotations of a block leave (3) unchanged; only gates that noise flips tell them apart. A rotation
+is the exponential of an antisymmetric matrix, whose entries above the diagonal are its angles.
 """
 
-from dataclasses import dataclass
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+import scipy.linalg
 import scipy.optimize
 from jaxtyping import Float
 
-from dae_theory.relu.loss import exact_loss
+from dae_theory.solve.derivatives import value_and_grad
+from dae_theory.theory.problem import Problem
 from dae_theory.theory.separability import gate_margin
-from proofs_checks.blocks import Blocks, at_margin, predict_on
+from proofs_checks.blocks import at_margin, predict_on
+from proofs_checks.claims import Claim, Kind, Measured, Mutant
 
 ROTATION_SCALE = 0.2  # of random angles
 ROTATION_MARGIN = 4.0  # where the loss tells rotations apart well above rounding
@@ -36,69 +40,100 @@ class Rotations:
     """Mixtures with blocks of equal width p_k, at a margin where the loss tells rotations apart,
     and whether rotations descend the loss or stay at the random O where they start."""
 
-    blocks: tuple[Blocks, ...]
+    problems: tuple[Problem, ...]
     seeds: tuple[int, ...]
     descends: bool = True
 
     @cached_property
     def rotated(self) -> Rotated:
         """Descent of the exact loss over in-block rotations from one random O a mixture."""
-        pairs = zip(self.blocks, self.seeds, strict=True)
-        rows = [_rotate(at_margin(b, ROTATION_MARGIN), seed, self.descends) for b, seed in pairs]
+        pairs = zip(self.problems, self.seeds, strict=True)
+        rows = [rotate(at_margin(b, ROTATION_MARGIN), seed, self.descends) for b, seed in pairs]
         return Rotated(*np.array(rows).T)
 
 
-@partial(jax.jit, static_argnames="width")
-def _rotated_columns(angles_KA, w_DP, width: int):
-    """Each block of ``width`` columns, rotated by exp of an antisymmetric matrix of angles."""
-
-    def rotation(angle_A):
-        upper = jnp.zeros((width, width)).at[np.triu_indices(width, 1)].set(angle_A)
-        return jax.scipy.linalg.expm(upper - upper.T)
-
-    w_DKP = w_DP.reshape(len(w_DP), len(angles_KA), width)
-    return jnp.einsum("dkp,kpq->dkq", w_DKP, jax.vmap(rotation)(angles_KA)).reshape(w_DP.shape)
+def antisymmetric(angles_A: Float[np.ndarray, " A"], width: int) -> Float[np.ndarray, "Q Q"]:
+    """The matrix with these entries above its diagonal."""
+    matrix_QQ = np.zeros((width, width))
+    matrix_QQ[np.triu_indices(width, 1)] = angles_A
+    return matrix_QQ - matrix_QQ.T
 
 
-@partial(jax.jit, static_argnames="width")
-@partial(jax.value_and_grad)
-def _rotated_loss(angles_KA, w_DP, width, x_ND, sigma, lam):
-    w_DP = _rotated_columns(angles_KA, w_DP, width)
-    return exact_loss(w_DP, w_DP, x_ND, sigma, lam)
+def rotate_blocks(
+    w_KDQ: Float[np.ndarray, "K D Q"], angles_KA: Float[np.ndarray, "K A"]
+) -> Float[np.ndarray, "D P"]:
+    """The columns of K blocks, each rotated by its angles."""
+    width = w_KDQ.shape[2]
+    rotations_KQQ = [scipy.linalg.expm(antisymmetric(angles_A, width)) for angles_A in angles_KA]
+    return np.hstack(list(w_KDQ @ rotations_KQQ))
 
 
-def _rotate(b: Blocks, seed: int, descends: bool) -> tuple[float, float, float, float]:
+def rotated_loss(
+    w_KDQ: Float[np.ndarray, "K D Q"], angles_KA: Float[np.ndarray, "K A"], problem: Problem
+) -> tuple[float, Float[np.ndarray, "K A"]]:
+    """Exact loss of the tied net with these blocks, rotated, and its gradient in the angles."""
+    x_ND, width = problem.x, w_KDQ.shape[2]
+    weights = np.stack([rotate_blocks(w_KDQ, angles_KA)] * 2)
+    weight_N = np.full(len(x_ND), 1 / len(x_ND))
+    with jax.enable_x64(True):
+        loss, gradient = value_and_grad(weights, x_ND, weight_N, problem.sigma, problem.lam)
+    pull_KDQ = np.split(np.sum(np.asarray(gradient), axis=0), len(w_KDQ), axis=1)
+    slopes = []
+    for w_DQ, pull_DQ, angles_A in zip(w_KDQ, pull_KDQ, angles_KA, strict=True):
+        # The transpose of exp's derivative at A is its derivative at Aᵀ.
+        back_QQ = scipy.linalg.expm_frechet(
+            antisymmetric(angles_A, width).T, w_DQ.T @ pull_DQ, compute_expm=False
+        )
+        slopes.append((back_QQ - back_QQ.T)[np.triu_indices(width, 1)])
+    return float(loss), np.array(slopes)
+
+
+def rotate(problem: Problem, seed: int, descends: bool) -> tuple[float, float, float, float]:
     """One row of Rotated."""
-    p, width = predict_on(b), b.widths[0]
-    shape = (len(b.widths), width * (width - 1) // 2)
+    p = predict_on(problem)
+    w_KDQ = np.stack(np.split(p.w1, len(problem.widths), axis=1))
+    width = w_KDQ.shape[2]
+    shape = len(w_KDQ), width * (width - 1) // 2
+    even = np.zeros(shape)
+    unit = rotated_loss(w_KDQ, even, problem)[0] - p.loss
 
     def scaled(angles):
-        loss, slope = _rotated_loss(angles.reshape(shape), p.w1, width, b.x, b.sigma, b.lam)
-        return (float(loss) - p.loss) / unit, np.asarray(slope, float).ravel() / unit
+        loss, slope = rotated_loss(w_KDQ, angles.reshape(shape), problem)
+        return (loss - p.loss) / unit, slope.ravel() / unit
 
     def margin(angles):
-        w1_DP = np.asarray(_rotated_columns(angles.reshape(shape), p.w1, width))
-        return gate_margin(w1_DP, b.x, b.labels, p.blocks, b.sigma)
+        w1_DP = rotate_blocks(w_KDQ, angles.reshape(shape))
+        return gate_margin(w1_DP, problem.x, problem.labels, p.blocks, problem.sigma)
 
-    with jax.enable_x64(True):
-        unit = 1.0
-        unit, _ = scaled(np.zeros(np.prod(shape)))
-        start = ROTATION_SCALE * np.random.default_rng(seed).standard_normal(np.prod(shape))
-        end = start
-        if descends:
-            end = scipy.optimize.minimize(scaled, start, jac=True, method="L-BFGS-B").x
-        return margin(np.zeros_like(start)), margin(start), margin(end), scaled(end)[0]
+    start = end = ROTATION_SCALE * np.random.default_rng(seed).standard_normal(even.size)
+    if descends:
+        end = scipy.optimize.minimize(scaled, start, jac=True, method="L-BFGS-B").x
+    return margin(even), margin(start), margin(end), scaled(end)[0]
 
 
-def measure_rotations(r: Rotations) -> dict:
+def rotations(r: Rotations) -> Measured:
     """Shortfall of the margin where the rotations end from that of the even O, for each mixture."""
     rotated = r.rotated
-    return {
-        "measured": float(np.mean(rotated.end)),
-        "predicted": float(np.mean(rotated.even)),
-        "errors": np.maximum(rotated.even - rotated.end, 0.0),
-        "seeds": r.seeds,
-        "note": f"z of random O {rotated.start.min():.2f} … {rotated.start.max():.2f}, at the end "
+    return Measured(
+        float(np.mean(rotated.end)),
+        float(np.mean(rotated.even)),
+        np.maximum(rotated.even - rotated.end, 0.0),
+        r.seeds,
+        f"z of random O {rotated.start.min():.2f} … {rotated.start.max():.2f}, at the end "
         f"{rotated.end.min():.2f} … {rotated.end.max():.2f}; loss above (3), by the even O's: "
         f"{rotated.excess.min():.2f} … {rotated.excess.max():.2f}",
-    }
+    )
+
+
+CLAIMS = (
+    Claim(
+        id="certify/rotations",
+        statement="Minimizing over O in (4) keeps or widens the gate margin of the even O.",
+        source="docs/THEORY.md#rotations",
+        measure=rotations,
+        tolerance=0.01,
+        mutants=(Mutant("random O", lambda r: replace(r, descends=False)),),
+        kind=Kind.CONFIRMATORY,
+        part="rotations",
+    ),
+)
