@@ -102,7 +102,11 @@ class DeepSampling:
     @property
     def data(self) -> tuple[DataUsed, ...]:
         """Training and test images, by name and hash."""
-        return self.search.models.data([run.reference for run in self.runs.values()])
+        if self.missing:
+            return ()
+        models, names = self.search.models, [run.reference for run in self.runs.values()]
+        trained_on = (models.trained_on(name) for name in dict.fromkeys(names))
+        return (*trained_on, models.all_images("test"))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -114,7 +114,10 @@ class DenoiserComparison:
     @property
     def data(self) -> tuple[DataUsed, ...]:
         """Training and test images, by name and hash."""
-        return self.table.models.data((MANY, FEW))
+        if self.missing:
+            return ()
+        models = self.table.models
+        return (models.trained_on(MANY), models.trained_on(FEW), models.all_images("test"))
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

@@ -181,7 +181,7 @@ def build(config: RunConfig, models: ShippedModels) -> JacobianExperiment:
         return JacobianExperiment((), (), missing=models.missing)
     checkpoints = [models.checkpoint(name) for name in SHIPPED]
     experiment = build_jacobian(checkpoints, QUICK_POINTS if config.quick else POINTS)
-    return replace(experiment, data=models.data(SHIPPED))
+    return replace(experiment, data=(models.all_images("train"), models.all_images("test")))
 
 
 class Captioned(NamedTuple):

@@ -3,22 +3,21 @@
 Each is made when it is first asked for and kept on the object, which mutants share.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError
-from dae_theory.data import load
+from dae_theory.data import Dataset, load
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
 from dae_theory.deep.evaluation import held_out_losses, prompts
 from dae_theory.deep.images import TrainingSet, shrunk_fashion_mnist
 from dae_theory.deep.sampling import BATCH, sample_images
 from dae_theory.memorization.nearest import duplicate_groups
 from proofs_checks.claims import given
-from proofs_checks.config import DataUsed, data_used
+from proofs_checks.config import DataUsed
 from proofs_checks.diffusion.kept import kept
 
 SAMPLES = BATCH  # a seed
@@ -54,11 +53,15 @@ class ShippedModels:
         """Which of these images are equal (`nearest.duplicate_groups`)."""
         return duplicate_groups(self.training_images(name).rows)
 
+    @property
+    def size(self) -> int:
+        """Pixels a side of their images."""
+        return self.checkpoint(SHIPPED[0]).config.network.size
+
     @cached_property
     def test_images(self) -> Float[np.ndarray, "N D"]:
         """Images that none was trained on, as rows."""
-        size = self.checkpoint(SHIPPED[0]).config.network.size
-        images, _ = shrunk_fashion_mnist("test", size)
+        images, _ = shrunk_fashion_mnist("test", self.size)
         return images.reshape(len(images), -1)
 
     @kept
@@ -74,16 +77,20 @@ class ShippedModels:
         """Mean loss on TEST_IMAGES test images."""
         return float(held_out_losses(self.checkpoint(name), TEST_IMAGES, 1, seed).mean())
 
-    def data(self, names: Sequence[str]) -> tuple[DataUsed, ...]:
-        """What these models were trained on, and the test images, by name and hash."""
-        if self.missing:
-            return ()
-        train, test = load("fashion_mnist"), load("fashion_mnist_test")
-        seen = (
-            data_used(train, self.training_images(name).rows, f"training images of {name}")
-            for name in dict.fromkeys(names)
-        )
-        return (*seen, data_used(test, self.test_images, "all, shrunk"))
+    @kept
+    def all_images(self, split: str) -> DataUsed:
+        """The record of all images of a split, 'train' or 'test'."""
+        source = "fashion_mnist" if split == "train" else f"fashion_mnist_{split}"
+        images, _ = shrunk_fashion_mnist(split, self.size)
+        shrunk = Dataset("", images.reshape(len(images), -1))
+        return DataUsed(source, load(source).sha256, "all, shrunk", shrunk.sha256)
+
+    @kept
+    def trained_on(self, name: str) -> DataUsed:
+        """The record of what a model was trained on."""
+        whole, rows_ND = self.all_images("train"), self.training_images(name).rows
+        selection, chosen = f"training images of {name}", Dataset("", rows_ND)
+        return replace(whole, selection=selection, selected_sha256=chosen.sha256)
 
 
 IMAGES = given("images", "1: Fashion-MNIST is here", lambda e: not e.missing)

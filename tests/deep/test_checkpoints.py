@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 
@@ -20,7 +21,7 @@ from dae_theory.deep.training import DeepConfig, options_of, read_metrics, train
 from dae_theory.files import reserve_folder
 
 NETWORK = NetworkConfig("dit", size=4, width=8, depth=1, heads=2, text=True)
-CONFIG = DeepConfig(NETWORK, images=20, planted=2, steps=200, batch_size=8, checkpoint_every=100)
+CONFIG = DeepConfig(NETWORK, images=20, planted=2, steps=200, batch_size=8, checkpoint_every=200)
 MOST_BYTES = 10e6
 
 
@@ -30,9 +31,17 @@ def trained(tmp_path_factory):
     return folder, train_deep(CONFIG, folder)
 
 
+@pytest.fixture(scope="module")
+def checkpoint(trained):
+    return export_training(trained[0], trained[0].parent / "tiny.npz")
+
+
 @pytest.fixture
-def exported(trained, tmp_path):
-    return export_training(trained[0], tmp_path / "tiny.npz"), tmp_path / "tiny.npz"
+def exported(checkpoint, trained, tmp_path):
+    """The checkpoint, and a copy of its file."""
+    for suffix in (".npz", ".json"):
+        shutil.copy(trained[0].parent / f"tiny{suffix}", tmp_path)
+    return checkpoint, tmp_path / "tiny.npz"
 
 
 def parsed(options):

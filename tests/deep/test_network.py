@@ -1,5 +1,7 @@
 """Deep denoisers: captions, planted images, preconditioning, activations that can be replaced."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,12 +34,13 @@ UNET = NetworkConfig("unet", size=4, width=8)
 NETWORKS = pytest.mark.parametrize("config", [DIT, UNET], ids=["dit", "unet"])
 
 
-def drawn_variables(config, seed=0):
+@functools.cache
+def drawn_variables(config):
     """Parameters all random: as initialized, gates are closed and outputs zero."""
-    images, tokens = jnp.zeros((1, config.size, config.size, 1)), tokenize([""])
-    params = make_network(config).init(jax.random.key(0), images, jnp.zeros(1), tokens)["params"]
-    leaves, tree = jax.tree.flatten(params)
-    rng = np.random.default_rng(seed)
+    arguments = jnp.zeros((1, config.size, config.size, 1)), jnp.zeros(1), tokenize([""])
+    shapes = jax.eval_shape(make_network(config).init, jax.random.key(0), *arguments)
+    leaves, tree = jax.tree.flatten(shapes["params"])
+    rng = np.random.default_rng(0)
     return {"params": tree.unflatten([0.3 * rng.standard_normal(a.shape) for a in leaves])}
 
 
@@ -191,21 +194,26 @@ def test_rows_do_not_see_each_other_and_sigma_is_used(config):
     tokens = tokenize(["a dark bag"]) if config.text else None
     denoiser = jax.jit(deep_denoiser(config, variables, tokens))
     together = denoiser(y, 0.5)
-    alone = jnp.concatenate([denoiser(row[None], 0.5) for row in y])
+    alone = jnp.concatenate([denoiser(jnp.tile(row, (3, 1)), 0.5)[:1] for row in y])
     np.testing.assert_allclose(together, alone, atol=1e-6)
     assert np.max(np.abs(together - denoiser(y, 0.6))) > 1e-3
 
 
 def test_captions_matter_with_text_and_padding_does_not():
     variables, y = drawn_variables(DIT), noisy_images(DIT).reshape(3, -1)
-    one, other = (deep_denoiser(DIT, variables, tokenize([c]))(y, 0.5) for c in ("a bag", "a coat"))
+
+    @jax.jit
+    def denoised(variables, tokens):
+        return deep_denoiser(DIT, variables, tokens)(y, 0.5)
+
+    one, other = (denoised(variables, tokenize([caption])) for caption in ("a bag", "a coat"))
     assert np.max(np.abs(one - other)) > 1e-3
     params = dict(variables["params"])
     condition = dict(params["condition"])
     table = np.array(condition["Embed_0"]["embedding"])
     table[0] = 1e3  # the word that pads
     params["condition"] = condition | {"Embed_0": {"embedding": table}}
-    padded = deep_denoiser(DIT, {"params": params}, tokenize(["a bag"]))(y, 0.5)
+    padded = denoised({"params": params}, tokenize(["a bag"]))
     np.testing.assert_allclose(padded, one, atol=1e-6)
 
 

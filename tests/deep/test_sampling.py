@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import subprocess
 import sys
 
@@ -26,14 +27,16 @@ from figures import samples
 
 TEXT = NetworkConfig("dit", size=4, width=8, depth=1, heads=2, text=True)
 PLAIN = NetworkConfig("unet", size=4, width=8)
+SMALL = NetworkConfig("dit", size=4, width=8, depth=1, heads=2)
 SAMPLER = Sampler(steps=4)
 
 
-def drawn(network, scale=0.3, seed=0):
+@functools.cache
+def drawn(network, scale=0.3):
     """A checkpoint of random parameters; zero ones make the Wiener filter of white data."""
     config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(init_state(config).params)
-    rng = np.random.default_rng(seed)
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda: init_state(config)).params)
+    rng = np.random.default_rng(0)
     params = [scale * jnp.asarray(rng.standard_normal(a.shape), jnp.float32) for a in leaves]
     return Checkpoint("drawn", config, tree.unflatten(params), {})
 
@@ -147,7 +150,7 @@ def test_prompts_use_planted_captions_equally_and_others_at_random():
 @needs_images
 def test_loss_of_the_wiener_filter_is_its_closed_form():
     images, draws = 2000, 8
-    losses = held_out_losses(drawn(PLAIN, scale=0.0), images, draws)
+    losses = held_out_losses(drawn(TEXT, scale=0.0), images, draws)
     x, _ = shrunk_fashion_mnist("test", 4)
     mean_square = np.mean(x[:images].reshape(images, -1) ** 2, axis=1)
 
@@ -179,11 +182,11 @@ def test_networks_are_compared_on_equal_noise():
 
 
 def test_a_network_that_saw_all_images_has_no_loss_on_others():
-    config = DeepConfig(PLAIN, "faces", images=100)
-    checkpoint = Checkpoint("all", config, init_state(config).params, {})
+    config, params = DeepConfig(SMALL, "faces", images=100), drawn(SMALL).params
+    checkpoint = Checkpoint("all", config, params, {})
     data = training_set(**config.drawn_as)
     assert set(evaluate_checkpoint(checkpoint, data, samples=2)) == {"sampler", "copies"}
-    fewer = Checkpoint("some", DeepConfig(PLAIN, "faces", images=40), checkpoint.params, {})
+    fewer = Checkpoint("some", DeepConfig(SMALL, "faces", images=40), params, {})
     assert len(held_out_losses(fewer, draws=1)) == 60
 
 
@@ -197,19 +200,27 @@ def test_impossible_test_sets_are_refused(options):
 # --- the grid -------------------------------------------------------------------------------------
 
 
-def written(path, network):
-    checkpoint = drawn(network)
-    config = checkpoint.config
-    data = training_set(**config.drawn_as)
-    card = {"config": dataclasses.asdict(config), "data": {"sha256": hash_of_images(data)}}
-    write_checkpoint(path, checkpoint.params, card)
-    return path
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """Function that writes the drawn checkpoint of a network, and returns its path."""
+
+    @functools.cache
+    def write(network):
+        checkpoint = drawn(network)
+        config = checkpoint.config
+        data = training_set(**config.drawn_as)
+        card = {"config": dataclasses.asdict(config), "data": {"sha256": hash_of_images(data)}}
+        path = tmp_path_factory.mktemp("written") / "drawn.npz"
+        write_checkpoint(path, checkpoint.params, card)
+        return path
+
+    return write
 
 
 @needs_images
 @pytest.mark.parametrize("network", [TEXT, PLAIN], ids=["text", "plain"])
-def test_the_command_writes_a_grid_and_its_table(tmp_path, network):
-    path, out = written(tmp_path / "drawn.npz", network), tmp_path / "samples"
+def test_the_command_writes_a_grid_and_its_table(written, tmp_path, network):
+    path, out = written(network), tmp_path / "samples"
     options = [f"--checkpoint={path}", f"--out={out}", "--count=11", "--steps=3"]
     command = [sys.executable, "-m", "figures.samples", *options]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -239,8 +250,8 @@ def test_the_command_writes_a_grid_and_its_table(tmp_path, network):
         ("--out=/proc/no",),
     ],
 )
-def test_the_command_refuses_bad_input_in_one_line(tmp_path, options, capsys):
-    path = written(tmp_path / "drawn.npz", TEXT)
+def test_the_command_refuses_bad_input_in_one_line(written, tmp_path, options, capsys):
+    path = written(TEXT)
     assert samples.main(["samples", f"--checkpoint={path}", f"--out={tmp_path}", *options]) == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ")

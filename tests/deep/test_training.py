@@ -1,11 +1,10 @@
 """Training of deep denoisers: it resumes, refuses, draws planted images as often as told."""
 
 import dataclasses
-import os
+import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import jax
 import jax.numpy as jnp
@@ -20,12 +19,20 @@ from dae_theory.deep.training import DeepConfig, draw_indices, read_metrics, tra
 from dae_theory.files import held
 
 NETWORK = NetworkConfig("dit", size=4, width=8, depth=1, heads=2)
-CONFIG = DeepConfig(NETWORK, images=6, planted=2, steps=400, batch_size=8, checkpoint_every=100)
+CONFIG = DeepConfig(NETWORK, images=6, planted=2, steps=400, batch_size=8, checkpoint_every=200)
+KILLED_AT = 300  # 100 steps after a checkpoint
 SCRIPT = """
-import sys
+import os, signal, sys
+from dae_theory.commands import configure_jax
 from dae_theory.deep.training import train_deep
-from tests.deep.test_training import CONFIG, samples
-train_deep(CONFIG, sys.argv[1], samples())
+from tests.deep.test_training import CONFIG, KILLED_AT, samples
+
+def kill(step, loss):
+    if step == KILLED_AT:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+configure_jax(float64=True)
+train_deep(CONFIG, sys.argv[1], samples(), kill)
 """
 
 
@@ -64,18 +71,15 @@ def test_a_finished_training_is_read_not_repeated(finished):
 
 def test_a_killed_training_goes_on_to_the_same_curve(finished, tmp_path):
     out = tmp_path / "killed"
-    command = [sys.executable, "-c", SCRIPT, str(out)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 300
-    while not (out / "checkpoints" / "100").exists() and process.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    done = len(read_metrics(out))
-    subprocess.run(command, check=True, capture_output=True)
+    process = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(out)], check=False, capture_output=True
+    )
+    assert process.returncode == -signal.SIGKILL, process.stderr
+    assert [row["step"] for row in read_metrics(out)] == [100, 200, KILLED_AT]
+    again = []
+    train_deep(CONFIG, out, samples(), lambda step, loss: again.append(step))
+    assert again == [KILLED_AT, 400]  # from the checkpoint, not from the start
     reached, whole = read_metrics(out), read_metrics(finished[0])
-    assert done < len(whole)  # else nothing was interrupted
     assert [row["step"] for row in reached] == [row["step"] for row in whole]
     losses = [[row["loss"] for row in rows] for rows in (reached, whole)]
     np.testing.assert_allclose(*losses, rtol=1e-3)
@@ -103,14 +107,14 @@ def test_a_diverging_training_stops_and_keeps_its_checkpoints(tmp_path):
     assert read_metrics(tmp_path / "run") == []
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    config, out = variant(steps=200), tmp_path / "run"
-    train_deep(config, out, samples())
-    for path in (out / "checkpoints" / "200").rglob("*"):
+def test_a_damaged_checkpoint_is_named(finished, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(finished[0], out)
+    for path in (out / "checkpoints" / "400").rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(InputError, match="damaged"):
-        train_deep(config, out, samples())
+        train_deep(CONFIG, out, samples())
 
 
 @pytest.mark.parametrize(("planted", "count"), [(0, 8), (2, 8), (8, 8)])
