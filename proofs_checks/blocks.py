@@ -19,6 +19,7 @@ from proofs_checks.nets import Nets, Progress, Training
 
 N_CLUSTERS = 3  # of the synthetic mixture
 DECAY_FRACTION = 0.1  # default nλ, relative to the smallest eigenvalue a block keeps
+STORED_SIGMA, STORED_DECAY = 0.05, 0.02  # of images to be stored: σ, and nλ over the smallest ‖x‖²
 TIGHT_ALPHA, TIGHT_SIGMA = 0.04, 0.02  # data on which the closed forms are exact
 STEPS, LEARNING_RATE, INIT_SCALE = 4000, 2e-2, 0.1
 
@@ -46,6 +47,11 @@ def smallest_kept(
         float(values[min(width, len(values)) - 1]) if width and len(values) else 0.0
         for values, width in zip(block_eigenvalues(x_ND, labels_N), widths, strict=True)
     ]
+
+
+def stored_decay(x_ND: Float[np.ndarray, "N D"]) -> float:
+    """λ with nλ = STORED_DECAY of the smallest ‖x‖²."""
+    return STORED_DECAY * float(np.min(np.sum(x_ND**2, axis=1))) / len(x_ND)
 
 
 def default_decay(

@@ -7,7 +7,8 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import diffusion, errata, generalize, hybrid, memorize
+from proofs_checks import certify, diffusion, errata, generalize, hybrid, memorize
+from proofs_checks.certify import experiment as certify_experiment
 from proofs_checks.claims import Claim
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.diffusion import experiment as diffusion_experiment
@@ -77,6 +78,14 @@ REGIMES = (
         generalize.CLAIMS,
     ),
     Regime("hybrid", hybrid_experiment.build, hybrid_experiment.from_weights, hybrid.CLAIMS),
+    Regime(
+        "certify",
+        certify_experiment.build,
+        certify_experiment.from_weights,
+        certify.CLAIMS,
+        data_claims=certify.DATA_CLAIMS,
+        weights_claims=certify.WEIGHTS_CLAIMS,
+    ),
     Regime(
         "diffusion",
         diffusion_experiment.build,

@@ -1,73 +1,177 @@
-"""Dead units (THEORY.md §8, (10)): does a net at the closed forms have all the units it wants?"""
+"""Dead units: does a net at the closed forms have all the units it wants (docs/THEORY.md#eq-10)?"""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.data.mixtures import equiangular_directions, simplex
-from dae_theory.theory.closed_forms import predict_memorization
-from proofs_checks.claims import Claim, Mutant, Verdict
-from proofs_checks.dead_units_evidence import (
+from dae_theory.relu.units import COLLINEAR_COSINE
+from dae_theory.theory.closed_forms import Prediction, predict_memorization
+from proofs_checks.certify.dead_units_nets import (
     DIMENSION,
-    LAM,
-    PAIR_COSINE,
-    QUICK_STARTS,
-    SIGMA,
-    SIMPLEX_N,
-    STARTS,
+    DIRECTIONS,
+    LONG,
+    SHORT,
     DeadUnits,
-    Problem,
-    block_problem,
-    face_problem,
+    NetAtClosedForm,
+    clear_directions,
     forgotten,
-    measure_bisector,
-    measure_formula,
-    measure_growth,
-    measure_maximum,
-    measure_stays_dead,
-    memorized,
-    vacuous_or,
+    grow_units,
+    random_directions,
+    unit,
 )
+from proofs_checks.claims import (
+    Claim,
+    Kind,
+    Measured,
+    Mutant,
+    Requirement,
+    Verdict,
+    at_least,
+    below,
+)
+from proofs_checks.monte_carlo import EXACT_MARGIN
+
+TOP = 1 - 1e-6  # G/λ from which a maximum is as high as the live units
 
 
-def build(seeds: tuple[int, ...], quick: bool) -> DeadUnits:
-    """The fixed problems; ``seeds`` draw small units, ``quick`` takes fewer starts."""
-    starts = QUICK_STARTS if quick else STARTS
-    stored = memorized(simplex(SIMPLEX_N, DIMENSION).x, SIGMA, LAM, starts)
-    pair_ND = equiangular_directions(2, DIMENSION, PAIR_COSINE)
-    problems = {
-        "simplex": stored,
-        "pair": memorized(pair_ND, SIGMA, LAM, starts),
-        "faces": face_problem(starts),
-        "blocks": block_problem(starts),
-    }
-    return DeadUnits(problems, forgotten(stored), seeds)
+def exact_at(name: str) -> tuple[Requirement, ...]:
+    """What makes the closed form of the named problem exact."""
+    return (
+        below("beta", 0, lambda e: e.problems[name].beta),
+        at_least("gate margin z", EXACT_MARGIN, lambda e: e.problems[name].margin),
+    )
 
 
-def half_decay(problem: Problem) -> Problem:
+def largest_pull(name: str, only_at_units: bool) -> Callable[[DeadUnits], Measured]:
+    """Largest pull found, in units of λ. With ``only_at_units`` the error grows by one for each
+    maximum as high as the live units that is not at one of them."""
+
+    def measure(e: DeadUnits) -> Measured:
+        problem = e.problems[name]
+        found = problem.certificate
+        tops = found.values > TOP * problem.lam
+        elsewhere = int(np.sum(tops & (found.cosines <= COLLINEAR_COSINE)))
+        return Measured(
+            measured=found.ratio,
+            predicted=1.0,
+            errors=np.array([abs(found.ratio - 1) + only_at_units * elsewhere]),
+            note=f"max G/λ from {problem.starts} starts, {found.converged:.0%} arrived; maxima "
+            f"≥ λ: {np.sum(tops)}, off the live units {elsewhere}",
+        )
+
+    return measure
+
+
+def pull_at_bisector(e: DeadUnits) -> Measured:
+    """G at the bisector of the pair, and on the arc from there to the first sample."""
+    problem = e.problems["pair"]
+    first, second = unit(problem.x.T).T
+    share_M = np.linspace(0.5, 1.0, DIRECTIONS)
+    arc_DM = unit(np.outer(first, share_M) + np.outer(second, 1 - share_M))
+    pull_M = np.linalg.norm(problem.pulls(arc_DM), axis=0) / problem.lam
+    predicted = e.bisector(float(first @ second))
+    error = max(abs(pull_M[0] / predicted - 1), pull_M[0] - np.min(pull_M))
+    return Measured(
+        measured=float(pull_M[0]),
+        predicted=predicted,
+        errors=np.array([error]),
+        note=f"G/λ; on the arc to a sample it rises from here to {np.max(pull_M):.6f}",
+    )
+
+
+def pull_formula(e: DeadUnits) -> Measured:
+    """Largest error of the formula, in units of λ, over directions with clear gates."""
+    pulls, predicted = [], []
+    for name in ("simplex", "pair", "blocks"):
+        problem = e.problems[name]
+        u_DM = clear_directions(problem)
+        pulls.append(np.linalg.norm(problem.pulls(u_DM), axis=0) / problem.lam)
+        pull_DM = e.formula(problem.prediction, problem.x, u_DM)
+        predicted.append(np.linalg.norm(pull_DM, axis=0) / problem.lam)
+    pulls, predicted = np.concatenate(pulls), np.concatenate(predicted)
+    return Measured(
+        measured=float(np.mean(pulls)),
+        predicted=float(np.mean(predicted)),
+        errors=np.array([np.max(np.abs(pulls - predicted))]),
+        note=f"mean of G/λ over {len(pulls)} random directions; error: the largest",
+    )
+
+
+def stays_dead(e: DeadUnits) -> Measured:
+    """Largest logarithmic growth of random small units at (5), for each seed."""
+    problem, seeds = e.problems["simplex"], e.seeds
+    share = -(-DIRECTIONS // len(seeds))
+    u_DM = np.hstack([random_directions(seed, DIMENSION, share) for seed in seeds])
+    growth_M, _ = grow_units(problem, u_DM, *LONG)
+    largest = np.max(growth_M.reshape(len(seeds), share), axis=1)
+    return Measured(
+        measured=float(np.exp(np.mean(largest))),
+        predicted=1.0,
+        errors=np.maximum(largest, 0.0),
+        seeds=seeds,
+        note=f"norm at time {np.prod(LONG):.0f} relative to the start, largest of {share} "
+        "units a seed; predicted: at most",
+    )
+
+
+def growth_of_forgotten(e: DeadUnits) -> Measured:
+    """A unit at the direction the certificate names, and units that are pulled by less than λ."""
+    problem = e.forgetful
+    sample_D = problem.x[0]
+    weak_DM = clear_directions(problem, away=sample_D)[:, 1:]
+    u_DM = np.column_stack([problem.certificate.direction, weak_DM])
+    pull_M = np.linalg.norm(problem.pulls(u_DM), axis=0)
+    predicted_M = e.rate(pull_M, problem.lam)
+    growth_M, _ = grow_units(problem, u_DM, *SHORT)
+    rate_M = growth_M / np.prod(SHORT)
+    rate_errors_M = np.abs(rate_M - predicted_M) / (2 * np.maximum(pull_M, problem.lam))
+
+    growth_M, units = grow_units(problem, u_DM, *LONG)
+    gain = float(np.prod(units[0] @ unit(sample_D)))
+    stored = float(problem.prediction.gains[0])
+    others = int(np.sum(growth_M[1:] > 0))
+    return Measured(
+        measured=float(rate_M[0]),
+        predicted=float(predicted_M[0]),
+        errors=np.array([max(np.max(rate_errors_M), abs(gain / stored - 1)) + others]),
+        note=f"rate at the violating u; it ends with gain {gain:.4f}, (5) has {stored:.4f}; "
+        f"{others} of {weak_DM.shape[1]} others grow",
+    )
+
+
+def half_decay(problem: NetAtClosedForm) -> NetAtClosedForm:
     """The net (5) for half the weight decay."""
     p = predict_memorization(problem.x, problem.sigma, problem.lam / 2)
     return replace(problem, w1=p.w1, w2=p.w2)
 
 
-def decoupled_pull(ranges: Sequence[np.ndarray], lam: float, u_DM: np.ndarray) -> np.ndarray:
+def kept_directions(prediction: Prediction) -> list[np.ndarray]:
+    """Directions with positive gain, for each cluster."""
+    return [
+        u_DR[:, np.atleast_1d(gains) > 0]
+        for u_DR, gains in zip(prediction.directions, prediction.gains, strict=True)
+    ]
+
+
+def decoupled_pull(prediction: Prediction, x_ND: np.ndarray, u_DM: np.ndarray) -> np.ndarray:
     """The formula without cross terms between blocks."""
-    active = [(u_DR[:, 0] @ u_DM > 0) * (u_DR.T @ u_DM) for u_DR in ranges]
-    return lam * np.linalg.norm(np.concatenate(active), axis=0)
+    kept = kept_directions(prediction)
+    active = [(u_DR[:, 0] @ u_DM > 0) * (u_DR.T @ u_DM) for u_DR in kept]
+    return prediction.lam * np.concatenate(active)
 
 
-def ungated_pull(ranges: Sequence[np.ndarray], lam: float, u_DM: np.ndarray) -> np.ndarray:
+def ungated_pull(prediction: Prediction, x_ND: np.ndarray, u_DM: np.ndarray) -> np.ndarray:
     """The formula over all blocks, active or not."""
-    return lam * np.linalg.norm(sum(u_DR @ u_DR.T for u_DR in ranges) @ u_DM, axis=0)
+    return prediction.lam * sum(u_DR @ u_DR.T for u_DR in kept_directions(prediction)) @ u_DM
 
 
-def _net(name: str, what: str, change: Callable[[Problem], Problem]) -> Mutant:
+def _net(name: str, what: str, change: Callable[[NetAtClosedForm], NetAtClosedForm]) -> Mutant:
     """Another net on the named problem."""
 
-    def apply(experiment: DeadUnits) -> DeadUnits:
-        problems = experiment.problems
-        return replace(experiment, problems=problems | {name: change(problems[name])})
+    def apply(e: DeadUnits) -> DeadUnits:
+        problems = e.problems
+        return replace(e, problems=problems | {name: change(problems[name])})
 
     return Mutant(what, apply)
 
@@ -82,68 +186,95 @@ def _half_decay(name: str) -> Mutant:
 
 def _formula(what: str, **changes: Callable) -> Mutant:
     """Another formula under test."""
-    return Mutant(what, lambda experiment: replace(experiment, **changes))
+    return Mutant(what, lambda e: replace(e, **changes))
 
 
 def _memorized(name: str) -> Claim:
     return Claim(
-        f"certify/dead-units-{name}",
-        "At (5) no direction pulls a new unit by more than λ, and only stored samples by as much.",
-        "THEORY §8, (10)",
-        vacuous_or(name, measure_maximum(name, only_at_units=True), 1e-6),
-        (_forgets(name), _half_decay(name)),
+        id=f"certify/dead-units-{name}",
+        statement="At (5) no direction pulls a new unit by more than λ, and only stored samples "
+        "by as much.",
+        source="docs/THEORY.md#eq-10",
+        part="dead_units",
+        requires=exact_at(name),
+        measure=largest_pull(name, only_at_units=True),
+        tolerance=1e-6,
+        mutants=(_forgets(name), _half_decay(name)),
+        kind=Kind.EXACT,
     )
 
 
 CLAIMS = (
     *map(_memorized, ("simplex", "pair", "faces")),
     Claim(
-        "certify/dead-units-blocks",
-        "At (4) neither, though clusters vary in the same directions.",
-        "THEORY §8, (10)",
-        vacuous_or("blocks", measure_maximum("blocks", only_at_units=False), 1e-6),
-        (_forgets("blocks"),),
+        id="certify/dead-units-blocks",
+        statement="At (4) neither, though clusters vary in the same directions.",
+        source="docs/THEORY.md#eq-10",
+        part="dead_units",
+        requires=exact_at("blocks"),
+        measure=largest_pull("blocks", only_at_units=False),
+        tolerance=1e-6,
+        mutants=(_forgets("blocks"),),
+        kind=Kind.EXACT,
         expected=Verdict.FAILS,
     ),
     Claim(
-        "certify/pair-value",
-        "Between two stored samples at cosine c < 0 the pull falls to (1+c)λ, at the bisector.",
-        "THEORY §8",
-        vacuous_or("pair", measure_bisector, 1e-6),
-        (
+        id="certify/pair-value",
+        statement="Between two stored samples at cosine c < 0 the pull falls to (1+c)λ, at the "
+        "bisector.",
+        source="docs/THEORY.md#dead-units",
+        part="dead_units",
+        requires=exact_at("pair"),
+        measure=pull_at_bisector,
+        tolerance=1e-6,
+        mutants=(
             _forgets("pair"),
             _half_decay("pair"),
             _formula("√(1+c), no cross term", bisector=lambda c: np.sqrt(1 + c)),
             _formula("1 − c", bisector=lambda c: 1 - c),
         ),
+        kind=Kind.EXACT,
     ),
     Claim(
-        "certify/dead-unit-formula",
-        "At (4), (5) a unit active on the clusters A is pulled with λ |Σ_{k∈A} U_kU_kᵀu|.",
-        "THEORY §8",
-        vacuous_or("simplex", measure_formula, 1e-6),
-        (
+        id="certify/dead-unit-formula",
+        statement="At (4), (5) a unit active on the clusters A is pulled with "
+        "λ |Σ_{k∈A} U_kU_kᵀu|.",
+        source="docs/THEORY.md#dead-units",
+        part="dead_units",
+        requires=exact_at("simplex"),
+        measure=pull_formula,
+        tolerance=1e-6,
+        mutants=(
             _formula("no cross terms", formula=decoupled_pull),
             _formula("all clusters active", formula=ungated_pull),
             _half_decay("simplex"),
         ),
+        kind=Kind.EXACT,
     ),
     Claim(
-        "certify/stays-dead",
-        "Small random units die in gradient descent from (5).",
-        "THEORY §8, (10)",
-        vacuous_or("simplex", measure_stays_dead, 1e-6),
-        (_forgets("simplex"),),
+        id="certify/stays-dead",
+        statement="Small random units die in gradient descent from (5).",
+        source="docs/THEORY.md#eq-10",
+        part="dead_units",
+        requires=exact_at("simplex"),
+        measure=stays_dead,
+        tolerance=1e-6,
+        mutants=(_forgets("simplex"),),
+        kind=Kind.CONFIRMATORY,
     ),
     Claim(
-        "certify/growth",
-        "A small unit grows at rate 2(G − λ): at a forgotten sample, until it stores it.",
-        "THEORY §8, (10)",
-        vacuous_or("simplex", measure_growth, 0.02),
-        (
+        id="certify/growth",
+        statement="A small unit grows at rate 2(G − λ): at a forgotten sample, until it stores it.",
+        source="docs/THEORY.md#dead-units",
+        part="dead_units",
+        requires=exact_at("simplex"),
+        measure=growth_of_forgotten,
+        tolerance=0.02,
+        mutants=(
             _formula("G − λ for the rate", rate=lambda pull, lam: pull - lam),
             _formula("2G for the rate", rate=lambda pull, lam: 2 * pull),
             Mutant("nothing forgotten", lambda e: replace(e, forgetful=e.problems["simplex"])),
         ),
+        kind=Kind.CONFIRMATORY,
     ),
 )

@@ -1,4 +1,4 @@
-"""Measurements behind the dead-unit claims: would a net at the closed forms take up another unit?
+"""Nets at the closed forms, and small units added to them: do they take up another unit?
 
 At the closed form (4), with a wide gate margin, a unit that is active on the clusters A, on all of
 their samples, is pulled with G(u) = λ |Σ_{k∈A} U_kU_kᵀu|, U_k the directions that block k keeps.
@@ -11,7 +11,7 @@ minimum of (1), but for exponentially small terms. Blocks of several directions 
 where two clusters vary in the same direction, a unit active on both is pulled with up to 2λ.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -20,35 +20,31 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.data.dataset import centred
-from dae_theory.data.images import faces
-from dae_theory.data.mixtures import equiangular_directions
+from dae_theory.data import centred, choose_samples, equiangular_directions, faces, simplex
 from dae_theory.minima.dead_units import DeadUnitCertificate, dead_unit_certificate, first_variation
 from dae_theory.relu.loss import exact_loss
-from dae_theory.relu.units import COLLINEAR_COSINE
 from dae_theory.theory.closed_forms import (
     Prediction,
     block_eigenvalues,
     predict_blocks,
     predict_memorization,
 )
+from dae_theory.theory.pull import predict_pull
 from dae_theory.theory.separability import separability
-from proofs_checks.claims import Assumption, Evidence, measure_or_vacuous
-from proofs_checks.memorize import DEFAULT_N, DEFAULT_SIGMA, choose_samples, default_decay
-from proofs_checks.probes import EXACT_MARGIN
+from proofs_checks.blocks import STORED_SIGMA, stored_decay
+from proofs_checks.monte_carlo import EXACT_MARGIN
 
 SIGMA, LAM, DIMENSION = 0.02, 0.01, 16  # of the synthetic problems
-SIMPLEX_N, PAIR_COSINE = 8, -0.3
+SIMPLEX_N, PAIR_COSINE, FACES = 8, -0.3, 5
 BLOCK_SIGMA, BLOCK_DECAY, BLOCK_SPREAD = 0.003, 0.5, 0.03
 STARTS, QUICK_STARTS = 256, 64
 DIRECTIONS = 32  # at which the formula is compared, and small units are started
 SMALL = 1e-4  # norm of each column of a small unit
 SHORT, LONG = (0.01, 10), (0.25, 400)  # gradient descent: step size, steps
-TOP = 1 - 1e-6  # G/λ from which a maximum is as high as the live units
 
 
 @dataclass(frozen=True)
-class Problem:
+class NetAtClosedForm:
     """Samples (N, D), the closed form for them, and the net (w1, w2) under test."""
 
     x: Float[np.ndarray, "N D"]
@@ -67,6 +63,16 @@ class Problem:
         """Weight decay."""
         return self.prediction.lam
 
+    @property
+    def margin(self) -> float:
+        """Gate margin z of the closed form."""
+        return self.prediction.margin
+
+    @cached_property
+    def beta(self) -> float:
+        """Largest cosine between two clusters."""
+        return separability(self.x, self.prediction.labels).beta
+
     @cached_property
     def certificate(self) -> DeadUnitCertificate:
         """The largest pull on a new unit."""
@@ -78,14 +84,6 @@ class Problem:
         """g(u) at the given directions."""
         with jax.enable_x64(True):
             return np.asarray(first_variation(u_DM, self.w1, self.w2, self.x, self.sigma))
-
-
-def limit_pull(
-    ranges: Sequence[Float[np.ndarray, "D R"]], lam: float, u_DM: Float[np.ndarray, "D M"]
-) -> Float[np.ndarray, " M"]:
-    """G(u) = λ |Σ_{k∈A} U_kU_kᵀu|; A are the blocks whose leading direction u is active on."""
-    blocks = [u_DR @ ((u_DR[:, 0] @ u_DM > 0) * (u_DR.T @ u_DM)) for u_DR in ranges]
-    return lam * np.linalg.norm(np.sum(blocks, axis=0), axis=0)
 
 
 def growth_rate(pull_M: Float[np.ndarray, " M"], lam: float) -> Float[np.ndarray, " M"]:
@@ -102,30 +100,44 @@ class DeadUnits:
     of a small unit, and G/λ at the bisector of a pair at the given cosine.
     """
 
-    problems: dict[str, Problem]
-    forgetful: Problem
+    problems: dict[str, NetAtClosedForm]
+    forgetful: NetAtClosedForm
     seeds: tuple[int, ...]
-    formula: Callable[..., np.ndarray] = limit_pull
+    formula: Callable[..., np.ndarray] = predict_pull
     rate: Callable[..., np.ndarray] = growth_rate
     bisector: Callable[[float], float] = lambda cosine: 1 + cosine
 
 
+def build(seeds: tuple[int, ...], quick: bool) -> DeadUnits:
+    """The fixed problems; ``seeds`` draw small units, ``quick`` takes fewer starts."""
+    starts = QUICK_STARTS if quick else STARTS
+    stored = memorized(simplex(SIMPLEX_N, DIMENSION).x, SIGMA, LAM, starts)
+    pair_ND = equiangular_directions(2, DIMENSION, PAIR_COSINE)
+    problems = {
+        "simplex": stored,
+        "pair": memorized(pair_ND, SIGMA, LAM, starts),
+        "faces": face_problem(starts),
+        "blocks": block_problem(starts),
+    }
+    return DeadUnits(problems, forgotten(stored), seeds)
+
+
 def memorized(
     x_ND: Float[np.ndarray, "N D"], sigma: float, lam: float, starts: int = STARTS
-) -> Problem:
+) -> NetAtClosedForm:
     """The net (5) on its samples."""
     prediction = predict_memorization(x_ND, sigma, lam)
-    return Problem(x_ND, prediction, prediction.w1, prediction.w2, starts)
+    return NetAtClosedForm(x_ND, prediction, prediction.w1, prediction.w2, starts)
 
 
-def face_problem(starts: int) -> Problem:
+def face_problem(starts: int) -> NetAtClosedForm:
     """(5) on separable faces, as in the memorization regime."""
     images = centred(faces()).x
-    x_ND = images[choose_samples(images, DEFAULT_N)[0]]
-    return memorized(x_ND, DEFAULT_SIGMA, default_decay(x_ND), starts)
+    x_ND = images[choose_samples(images, FACES)[0]]
+    return memorized(x_ND, STORED_SIGMA, stored_decay(x_ND), starts)
 
 
-def block_problem(starts: int, spread: float = BLOCK_SPREAD) -> Problem:
+def block_problem(starts: int, spread: float = BLOCK_SPREAD) -> NetAtClosedForm:
     """(4) on two tight clusters that vary in the same two directions; ``spread`` is the standard
     deviation in each, relative to the means."""
     mean_KD = equiangular_directions(2, DIMENSION, -0.5)
@@ -134,16 +146,13 @@ def block_problem(starts: int, spread: float = BLOCK_SPREAD) -> Problem:
     smallest = min(values[-1] for values in block_eigenvalues(x_ND, labels_N))
     lam = BLOCK_DECAY * smallest / len(x_ND)
     prediction = predict_blocks(x_ND, labels_N, (4, 4), BLOCK_SIGMA, lam)
-    return Problem(x_ND, prediction, prediction.w1, prediction.w2, starts)
+    return NetAtClosedForm(x_ND, prediction, prediction.w1, prediction.w2, starts)
 
 
-def forgotten(problem: Problem) -> Problem:
+def forgotten(problem: NetAtClosedForm) -> NetAtClosedForm:
     """The net without its first column."""
     keep_P = np.arange(problem.w1.shape[1]) > 0
     return replace(problem, w1=problem.w1 * keep_P, w2=problem.w2 * keep_P)
-
-
-# --- directions, and small units trained -----------------------------------------------------
 
 
 def unit(w_DM: Float[np.ndarray, "D M"]) -> Float[np.ndarray, "D M"]:
@@ -156,7 +165,7 @@ def random_directions(seed: int, d: int, count: int) -> Float[np.ndarray, "D M"]
     return unit(np.random.default_rng(seed).standard_normal((d, count)))
 
 
-def clear_directions(problem: Problem, away: np.ndarray | None = None) -> np.ndarray:
+def clear_directions(problem: NetAtClosedForm, away: np.ndarray | None = None) -> np.ndarray:
     """DIRECTIONS random directions that no noise moves across a gate and that are active on whole
     clusters; with ``away``, only those inactive on that sample."""
     u_DM = random_directions(0, problem.x.shape[1], 200 * DIRECTIONS)
@@ -166,14 +175,6 @@ def clear_directions(problem: Problem, away: np.ndarray | None = None) -> np.nda
     if away is not None:
         clear_M &= away @ u_DM < 0
     return u_DM[:, clear_M][:, :DIRECTIONS]
-
-
-def kept_ranges(prediction: Prediction) -> list[np.ndarray]:
-    """Directions with positive gain, for each cluster."""
-    return [
-        u_DR[:, np.atleast_1d(gains) > 0]
-        for u_DR, gains in zip(prediction.directions, prediction.gains, strict=True)
-    ]
 
 
 @jax.jit
@@ -192,7 +193,7 @@ def _descend(w1_DP, w2_DP, unit_2DM, x_ND, sigma, lam, step, steps):
 
 
 def grow_units(
-    problem: Problem, u_DM: Float[Array, "D M"], step: float, steps: int
+    problem: NetAtClosedForm, u_DM: Float[Array, "D M"], step: float, steps: int
 ) -> tuple[Float[np.ndarray, " M"], Float[np.ndarray, "M 2 D"]]:
     """Train the net with a small balanced unit, SMALL (u, g/|g|), added: once for each u.
 
@@ -206,124 +207,3 @@ def grow_units(
     units = np.asarray(nets)[..., -1]
     norms_M = np.sqrt(np.prod(np.linalg.norm(units, axis=2), axis=1))
     return np.log(norms_M / SMALL), units
-
-
-# --- what is measured ------------------------------------------------------------------------
-
-
-def assumptions(problem: Problem) -> dict[str, Assumption]:
-    """What makes the closed form exact."""
-    beta = separability(problem.x, problem.prediction.labels).beta
-    z = problem.prediction.margin
-    return {
-        "beta": Assumption(beta, "< 0", beta < 0),
-        "gate margin z": Assumption(z, f">= {EXACT_MARGIN:g}", z >= EXACT_MARGIN),
-    }
-
-
-def vacuous_or(
-    name: str, measure: Callable[[DeadUnits], dict], tolerance: float
-) -> Callable[[DeadUnits], Evidence]:
-    """A check that measures only where the assumptions of the named problem are met."""
-
-    def check(experiment: DeadUnits) -> Evidence:
-        met = assumptions(experiment.problems[name])
-        return measure_or_vacuous(experiment, met, measure, tolerance)
-
-    return check
-
-
-def measure_maximum(name: str, only_at_units: bool) -> Callable[[DeadUnits], dict]:
-    """Largest pull found, in units of λ. With ``only_at_units`` the error grows by one for each
-    maximum as high as the live units that is not at one of them."""
-
-    def measure(experiment: DeadUnits) -> dict:
-        problem = experiment.problems[name]
-        found = problem.certificate
-        tops = found.values > TOP * problem.lam
-        elsewhere = int(np.sum(tops & (found.cosines <= COLLINEAR_COSINE)))
-        return {
-            "measured": found.ratio,
-            "predicted": 1.0,
-            "errors": np.array([abs(found.ratio - 1) + only_at_units * elsewhere]),
-            "note": f"max G/λ from {problem.starts} starts, {found.converged:.0%} arrived; maxima "
-            f"≥ λ: {np.sum(tops)}, off the live units {elsewhere}",
-        }
-
-    return measure
-
-
-def measure_bisector(experiment: DeadUnits) -> dict:
-    """G at the bisector of the pair, and on the arc from there to the first sample."""
-    problem = experiment.problems["pair"]
-    first, second = unit(problem.x.T).T
-    share_M = np.linspace(0.5, 1.0, DIRECTIONS)
-    arc_DM = unit(np.outer(first, share_M) + np.outer(second, 1 - share_M))
-    pull_M = np.linalg.norm(problem.pulls(arc_DM), axis=0) / problem.lam
-    predicted = experiment.bisector(float(first @ second))
-    error = max(abs(pull_M[0] / predicted - 1), pull_M[0] - np.min(pull_M))
-    return {
-        "measured": float(pull_M[0]),
-        "predicted": predicted,
-        "errors": np.array([error]),
-        "note": f"G/λ; on the arc to a sample it rises from here to {np.max(pull_M):.6f}",
-    }
-
-
-def measure_formula(experiment: DeadUnits) -> dict:
-    """Largest error of the formula, in units of λ, over directions with clear gates."""
-    pulls, predicted = [], []
-    for name in ("simplex", "pair", "blocks"):
-        problem = experiment.problems[name]
-        u_DM = clear_directions(problem)
-        pulls.append(np.linalg.norm(problem.pulls(u_DM), axis=0) / problem.lam)
-        predicted.append(experiment.formula(kept_ranges(problem.prediction), 1.0, u_DM))
-    pulls, predicted = np.concatenate(pulls), np.concatenate(predicted)
-    return {
-        "measured": float(np.mean(pulls)),
-        "predicted": float(np.mean(predicted)),
-        "errors": np.array([np.max(np.abs(pulls - predicted))]),
-        "note": f"mean of G/λ over {len(pulls)} random directions; error: the largest",
-    }
-
-
-def measure_stays_dead(experiment: DeadUnits) -> dict:
-    """Largest logarithmic growth of random small units at (5), for each seed."""
-    problem, seeds = experiment.problems["simplex"], experiment.seeds
-    share = -(-DIRECTIONS // len(seeds))
-    u_DM = np.hstack([random_directions(seed, DIMENSION, share) for seed in seeds])
-    growth_M, _ = grow_units(problem, u_DM, *LONG)
-    largest = np.max(growth_M.reshape(len(seeds), share), axis=1)
-    return {
-        "measured": float(np.exp(np.mean(largest))),
-        "predicted": 1.0,
-        "errors": np.maximum(largest, 0.0),
-        "seeds": seeds,
-        "note": f"norm at time {np.prod(LONG):.0f} relative to the start, largest of {share} "
-        "units a seed; predicted: at most",
-    }
-
-
-def measure_growth(experiment: DeadUnits) -> dict:
-    """A unit at the direction the certificate names, and units that are pulled by less than λ."""
-    problem = experiment.forgetful
-    sample_D = problem.x[0]
-    weak_DM = clear_directions(problem, away=sample_D)[:, 1:]
-    u_DM = np.column_stack([problem.certificate.direction, weak_DM])
-    pull_M = np.linalg.norm(problem.pulls(u_DM), axis=0)
-    predicted_M = experiment.rate(pull_M, problem.lam)
-    growth_M, _ = grow_units(problem, u_DM, *SHORT)
-    rate_M = growth_M / np.prod(SHORT)
-    rate_errors_M = np.abs(rate_M - predicted_M) / (2 * np.maximum(pull_M, problem.lam))
-
-    growth_M, units = grow_units(problem, u_DM, *LONG)
-    gain = float(np.prod(units[0] @ unit(sample_D)))
-    stored = float(problem.prediction.gains[0])
-    others = int(np.sum(growth_M[1:] > 0))
-    return {
-        "measured": float(rate_M[0]),
-        "predicted": float(predicted_M[0]),
-        "errors": np.array([max(np.max(rate_errors_M), abs(gain / stored - 1)) + others]),
-        "note": f"rate at the violating u; it ends with gain {gain:.4f}, (5) has {stored:.4f}; "
-        f"{others} of {weak_DM.shape[1]} others grow",
-    }

@@ -23,19 +23,17 @@ from dae_theory.data import (
 )
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.read import SavedWeights
-from proofs_checks.blocks import default_decay, even_widths
-from proofs_checks.certify import census, dead_units, pair, reach
+from proofs_checks.blocks import STORED_DECAY, STORED_SIGMA, default_decay, even_widths
+from proofs_checks.certify import census, dead_units_nets, pair, reach
 from proofs_checks.certify.census import CensusStudy
 from proofs_checks.certify.certified import Certified
-from proofs_checks.certify.dead_units import DeadUnits
+from proofs_checks.certify.dead_units_nets import DeadUnits
 from proofs_checks.certify.pair import Pair
 from proofs_checks.certify.reach_curves import Reach
 from proofs_checks.certify.reach_sweeps import stored
 from proofs_checks.certify.rotations import Rotations
 from proofs_checks.certify.weights import Trained
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.memorize.experiment import DECAY_FRACTION as STORED_DECAY
-from proofs_checks.memorize.experiment import DEFAULT_SIGMA
 from proofs_checks.nets import Progress
 
 DEFAULT_N = 5  # samples stored
@@ -149,10 +147,10 @@ def on_default_data(config: RunConfig) -> Certificates:
     return Certificates(
         simplex=Certified(stored_at(corners.x, config.sigma or SIMPLEX_SIGMA, lam)),
         mixture=Certified(clustered(mixture_ND, labels_N, p, sigma, lam)),
-        faces=Certified(stored_at(images.x[chosen], config.sigma or DEFAULT_SIGMA, lam)),
+        faces=Certified(stored_at(images.x[chosen], config.sigma or STORED_SIGMA, lam)),
         rotations=Rotations(tuple(rotated), seeds),
         pair=pair.pair_at(pair.COSINE),
-        dead_units=dead_units.build(seeds, config.quick),
+        dead_units=dead_units_nets.build(seeds, config.quick),
         census=census.build(seeds, config.quick),
         reach=reach.build(seeds, config.quick),
         data=(
@@ -168,7 +166,7 @@ def on_default_data(config: RunConfig) -> Certificates:
 def on_users_data(config: RunConfig) -> DataCertificates:
     """The most separable samples of a data set, stored, and its clusters."""
     dataset = load_data(config, config.data, config.n or DEFAULT_N)
-    sigma = config.sigma or DEFAULT_SIGMA
+    sigma = config.sigma or STORED_SIGMA
     chosen, note = choose_samples(dataset.x, config.n or DEFAULT_N)
     labels_N, words = cluster_labels(dataset.x, dataset.labels)
     n_clusters = int(labels_N.max()) + 1

@@ -19,13 +19,13 @@ from dae_theory.theory.remainder import flip_weight
 from dae_theory.theory.separability import separability
 from dae_theory.weights.compare import Comparison, compare_weights
 from dae_theory.weights.read import SavedWeights
+from proofs_checks.blocks import STORED_SIGMA, stored_decay
 from proofs_checks.claims import Requirement, above, at_least, below
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.monte_carlo import RESIDUAL_MARGINS, TRAINED_MARGIN, relative_gradient
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 
-DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "faces", 5, 100, 0.05
-DECAY_FRACTION = 0.02  # default nλ, relative to the smallest ‖x‖²
+DEFAULT_DATA, DEFAULT_N, DEFAULT_P = "faces", 5, 100
 STEPS, LEARNING_RATE = 4000, 3e-3
 
 
@@ -158,8 +158,8 @@ def build(config: RunConfig, progress: Progress) -> Memorization:
     chosen, note = choose_samples(dataset.x, n)
     x_ND = dataset.x[chosen]
     rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)
-    lam = default_decay(x_ND) if config.lam is None else config.lam
-    problem = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam)
+    lam = stored_decay(x_ND) if config.lam is None else config.lam
+    problem = Problem(x_ND, config.sigma or STORED_SIGMA, lam)
     how = TrainConfig(width, problem.sigma, lam, steps=STEPS, learning_rate=LEARNING_RATE)
     what = "training memorizing nets"
     return Memorization(
@@ -182,11 +182,6 @@ def from_weights(saved: SavedWeights) -> Memorization:
         note="weights from a file; unseen inputs are Gaussian",
         replaced=nets_of(saved),
     )
-
-
-def default_decay(x_ND: Float[np.ndarray, "N D"]) -> float:
-    """λ with nλ = DECAY_FRACTION of the smallest ‖x‖²."""
-    return DECAY_FRACTION * float(np.min(np.sum(x_ND**2, axis=1))) / len(x_ND)
 
 
 def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndarray:
