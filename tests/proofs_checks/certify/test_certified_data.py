@@ -21,11 +21,18 @@ X, SIGMA, LAM, P = simplex(4, 8).x, 0.03, 0.01, 6
 of_weights = pytest.mark.xdist_group("certify-weights-trained")
 
 
-def report(tmp_path, *arguments):
-    out = tmp_path / "run"
-    status = main(["run", "--regime=certify", *arguments, f"--out={out}"])
-    claims = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)["claims"]
-    return status, {claim["id"]: claim for claim in claims}
+@pytest.fixture
+def report(tmp_path, monkeypatch):
+    """Exit status and claims, by id, of the command with these arguments."""
+    monkeypatch.setattr("proofs_checks.run.draw_figures", lambda out: 0)
+
+    def run(*arguments):
+        out = tmp_path / "run"
+        status = main(["run", "--regime=certify", *arguments, f"--out={out}"])
+        claims = json.loads((out / "report.json").read_text(), parse_constant=pytest.fail)["claims"]
+        return status, {claim["id"]: claim for claim in claims}
+
+    return run
 
 
 # --- data ------------------------------------------------------------------------------------
@@ -45,18 +52,18 @@ def test_a_mixture_is_separable_as_samples_and_as_clusters():
     assert len(experiment.clusters.problem.widths) == 3
 
 
-def test_noisy_data_are_vacuous(tmp_path):
-    status, claims = report(tmp_path, "--data=simplex", "--n=4", "--sigma=0.5")
+def test_noisy_data_are_vacuous(report):
+    status, claims = report("--data=simplex", "--n=4", "--sigma=0.5")
     assert status == 0
     assert set(claims) == {claim.id for claim in certify.DATA_CLAIMS}
     assert {claim["verdict"] for claim in claims.values()} == {"vacuous"}
 
 
 @pytest.mark.parametrize("samples", [np.zeros((4, 6)), np.ones((1, 6)), np.ones((8, 5))])
-def test_degenerate_data_are_vacuous(tmp_path, samples):
+def test_degenerate_data_are_vacuous(report, tmp_path, samples):
     path = tmp_path / "x.npy"
     np.save(path, samples)
-    status, claims = report(tmp_path, f"--data={path}")
+    status, claims = report(f"--data={path}")
     assert status == 0
     assert claims
 
@@ -90,17 +97,17 @@ def test_weights_next_to_a_minimum_are_certified():
 
 
 @of_weights
-def test_weights_that_miss_a_sample_want_another_unit(tmp_path):
+def test_weights_that_miss_a_sample_want_another_unit(report, tmp_path):
     p = predict_memorization(X, SIGMA, LAM, P)
     kept = {"W1": p.w1 * (np.arange(P) > 0), "W2": p.w2 * (np.arange(P) > 0)}
-    status, claims = report(tmp_path, weights_file(tmp_path, **kept))
+    status, claims = report(weights_file(tmp_path, **kept))
     assert status == 1
     assert claims["certify/weights/minimum"]["verdict"] == "holds"
     assert claims["certify/weights/dead-units"]["verdict"] == "fails"
     assert claims["certify/weights/dead-units"]["measured"] > 2
 
 
-def test_without_decay_weights_are_not_judged(tmp_path):
-    status, claims = report(tmp_path, weights_file(tmp_path, lam=0.0))
+def test_without_decay_weights_are_not_judged(report, tmp_path):
+    status, claims = report(weights_file(tmp_path, lam=0.0))
     assert status == 0
     assert {claim["verdict"] for claim in claims.values()} == {"vacuous"}
