@@ -1,7 +1,8 @@
 """Nets at the closed forms, and small units added to them: do they take up another unit?
 
 At the closed form (4), with a wide gate margin, a unit that is active on the clusters A, on all of
-their samples, is pulled with G(u) = λ |Σ_{k∈A} U_kU_kᵀu|, U_k the directions that block k keeps.
+their samples, is pulled with G(u) = λ |Σ_{k∈A} U_kU_kᵀu|, U_k the directions that block k keeps,
+where these are all of its cluster's (dropped ones pull, too: docs/THEORY.md#dead-units).
 
 For memorization, (5), where U_k is a sample x̂_k, G ≤ λ if all cosines between samples are negative:
 let c_k = x̂_kᵀu > 0 on A and g = Σ c_k x̂_k, so that G = λ|g|. Cross terms are negative, so
