@@ -237,8 +237,8 @@ CLAIMS = (
     ),
     Claim(
         id="certify/dead-unit-formula",
-        statement="Where blocks keep all directions of their clusters, a unit active on the clusters "
-        "A is pulled with λ |Σ_{k∈A} U_kU_kᵀu|.",
+        statement="Where blocks keep all directions of their clusters, a unit active on the "
+        "clusters A is pulled with λ |Σ_{k∈A} U_kU_kᵀu|.",
         source="docs/THEORY.md#dead-units",
         part="dead_units",
         requires=exact_at("simplex"),
