@@ -5,7 +5,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 
 import matplotlib as mpl
 import numpy as np
@@ -15,6 +14,7 @@ from dae_theory.checks import InputError
 from dae_theory.data.mixtures import simplex
 from dae_theory.memorization.copies import COPY_RATIO
 from dae_theory.theory.closed_forms import predict_memorization
+from dae_theory.theory.problem import Problem
 from figures import (
     fig_copies,
     fig_denoisers,
@@ -30,8 +30,12 @@ from figures import (
 from figures.make import draw_one, known_figures, main, make
 from figures.results import load
 from figures.style import RC
-from proofs_checks import generalize, hybrid, memorize
 from proofs_checks.config import RunConfig
+from proofs_checks.generalize import experiment as generalize
+from proofs_checks.generalize.experiment import Generalization
+from proofs_checks.hybrid import experiment as hybrid
+from proofs_checks.hybrid.experiment import Hybrid
+from proofs_checks.memorize.experiment import Memorization, gaussian_inputs
 from proofs_checks.nets import Nets
 from proofs_checks.report import as_dict, write_files
 
@@ -53,7 +57,7 @@ def silent(what: str, done: int, total: int) -> None:
 def scaled_nets(w1: np.ndarray, w2: np.ndarray) -> Nets:
     """Nets with known gains."""
     w1, w2 = (np.stack([factor * w for factor in FACTORS]) for w in (w1, w2))
-    return Nets(w1, w2, tuple(range(len(FACTORS))), "made up")
+    return Nets(w1, w2, tuple(range(len(FACTORS))))
 
 
 def split_first_unit(w_DP: np.ndarray) -> np.ndarray:
@@ -64,32 +68,32 @@ def split_first_unit(w_DP: np.ndarray) -> np.ndarray:
     return w_DP
 
 
-def memorize_experiment(images: bool = True) -> memorize.Memorization:
-    config = RunConfig("memorize", n=N_MEMORIZED, p=10, sigma=0.05, lam=1e-3)
-    experiment = memorize.build(config, simplex(N_MEMORIZED, 16), False, silent)
-    w1, w2 = experiment.prediction.w1, experiment.prediction.w2
-    experiment = replace(experiment, nets=scaled_nets(split_first_unit(w1), split_first_unit(w2)))
+def memorize_experiment(images: bool = True) -> Memorization:
+    dataset = simplex(N_MEMORIZED, 16)
     if images:
-        return replace(experiment, image_shape=(4, 4), offset=np.full(16, 0.5))
-    return experiment
+        dataset = replace(dataset, image_shape=(4, 4), offset=np.full(16, 0.5))
+    problem = Problem(dataset.x, 0.05, 1e-3)
+    unseen = gaussian_inputs(dataset.x)
+    prediction = predict_memorization(dataset.x, problem.sigma, problem.lam, 10)
+    nets = scaled_nets(split_first_unit(prediction.w1), split_first_unit(prediction.w2))
+    return Memorization(problem, 10, unseen, dataset, "", replaced=nets)
 
 
-def generalize_experiment() -> generalize.Generalization:
-    experiment = generalize.build(RunConfig("generalize", n=60), None, False, silent)
-    b = experiment.blocks
-    exemplars = b.x[np.unique(b.labels, return_index=True)[1]]
-    stored = predict_memorization(exemplars, b.sigma, b.lam, sum(b.widths))
+def generalize_experiment() -> Generalization:
+    experiment = generalize.build(RunConfig("generalize", n=60), silent)
+    p, exemplars = experiment.problem, experiment.exemplars
+    stored = predict_memorization(exemplars, p.sigma, p.lam, sum(p.widths))
     return replace(
         experiment,
-        nets=scaled_nets(experiment.prediction.w1, experiment.prediction.w2),
-        memorizing=scaled_nets(stored.w1, stored.w2),
-        exemplars=exemplars,
+        replaced=scaled_nets(experiment.prediction.w1, experiment.prediction.w2),
+        replaced_memorizing=scaled_nets(stored.w1, stored.w2),
     )
 
 
-def hybrid_experiment() -> hybrid.Hybrid:
-    experiment = hybrid.build(RunConfig("hybrid", n=60), None, False, silent)
-    return replace(experiment, nets=scaled_nets(experiment.prediction.w1, experiment.prediction.w2))
+def hybrid_experiment() -> Hybrid:
+    experiment = hybrid.build(RunConfig("hybrid", n=60), silent)
+    nets = scaled_nets(experiment.prediction.w1, experiment.prediction.w2)
+    return replace(experiment, replaced=nets)
 
 
 def certified_arrays() -> dict[str, np.ndarray]:
@@ -135,40 +139,32 @@ def diffusion_arrays() -> dict[str, np.ndarray]:
     return arrays | {"denoisers/sigmas": sigmas}
 
 
-MADE_UP = SimpleNamespace(results=lambda arrays: arrays, settings=lambda _: {})
-
-
-def write_run(folder: Path, experiments: dict) -> Path:
-    """results.npz and report.json of these experiments, without any claims."""
-    arrays = {
-        f"{regime}/{name}": array
-        for regime, (module, experiment) in experiments.items()
-        for name, array in module.results(experiment).items()
-    }
-    settings = {
-        regime: module.settings(experiment) for regime, (module, experiment) in experiments.items()
-    }
-    write_files(folder, as_dict([], RunConfig("all"), "made up", settings, 0.0), arrays)
+def write_run(folder: Path, arrays: dict[str, dict[str, np.ndarray]]) -> Path:
+    """results.npz and report.json of these regimes' arrays, without any claims."""
+    flat = {f"{name}/{key}": value for name, own in arrays.items() for key, value in own.items()}
+    settings, data = {name: {} for name in arrays}, dict.fromkeys(arrays, ())
+    report = as_dict([], RunConfig("all"), "made up", settings, data, 0.0)
+    write_files(folder, report, flat)
     return folder
 
 
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory) -> Path:
-    experiments = {
-        "memorize": (memorize, memorize_experiment()),
-        "generalize": (generalize, generalize_experiment()),
-        "hybrid": (hybrid, hybrid_experiment()),
-        "certify": (MADE_UP, certified_arrays()),
-        "diffusion": (MADE_UP, diffusion_arrays()),
+    arrays = {
+        "memorize": memorize_experiment().arrays,
+        "generalize": generalize_experiment().arrays,
+        "hybrid": hybrid_experiment().arrays,
+        "certify": certified_arrays(),
+        "diffusion": diffusion_arrays(),
     }
-    return write_run(tmp_path_factory.mktemp("run"), experiments)
+    return write_run(tmp_path_factory.mktemp("run"), arrays)
 
 
 @pytest.fixture(scope="module")
 def memorize_dir(tmp_path_factory) -> Path:
     """A run of one regime, on samples that are not images."""
     folder = tmp_path_factory.mktemp("memorize")
-    return write_run(folder, {"memorize": (memorize, memorize_experiment(images=False))})
+    return write_run(folder, {"memorize": memorize_experiment(images=False).arrays})
 
 
 @pytest.fixture(scope="module")
@@ -498,7 +494,7 @@ def test_bad_options_are_exit_2(arguments, message, capsys):
 
 @pytest.mark.parametrize(
     "content",
-    ["", '{"schema": 1, "claims": [', "[]", json.dumps({"schema": 99}), json.dumps({"schema": 1})],
+    ["", '{"schema": 1, "claims": [', "[]", json.dumps({"schema": 99}), json.dumps({"schema": 2})],
 )
 def test_damaged_reports_are_refused(content, run_dir, tmp_path):
     (tmp_path / "results.npz").write_bytes((run_dir / "results.npz").read_bytes())
