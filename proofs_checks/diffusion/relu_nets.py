@@ -13,7 +13,7 @@ from jaxtyping import Float
 from dae_theory.data import Mixture
 from dae_theory.diffusion.denoisers import DenoisingErrors
 from dae_theory.diffusion.multi_sigma import MultiSigmaConfig, train_multi_sigma
-from dae_theory.relu.batch import NetSpec, advance_nets, init_nets, pad_samples
+from dae_theory.relu.batch import NetSpec, advance_nets, init_nets, nets_per_batch, pad_samples
 from dae_theory.relu.optimize import Level, TrainConfig
 from proofs_checks.diffusion.kept import kept
 from proofs_checks.diffusion.relu_denoisers import (
@@ -62,6 +62,10 @@ def train_level_sets(
     specs_B = NetSpec(keys_B, jnp.asarray(which_B), jnp.full(len(which_B), first.width), level)
     devices = jax.local_devices()
     devices = devices if len(which_B) % len(devices) == 0 else devices[:1]
+    # Full groups only: a smaller last one would compile once more.
+    share = len(which_B) // len(devices)
+    most = nets_per_batch(config, x_END.shape[-1])
+    group = max(size for size in range(1, most + 1) if share % size == 0)
     nets_B, _, _ = advance_nets(
         init_nets(specs_B, x_END.shape[-1], config),
         jnp.asarray(0),
@@ -69,6 +73,7 @@ def train_level_sets(
         weight_EN,
         config,
         Mesh(np.array(devices), ("nets",)),
+        group,
     )
     # On one device, so that they can be used together with anything else.
     weights = [np.asarray(w).reshape(*grid, *w.shape[1:]) for w in nets_B.params]
