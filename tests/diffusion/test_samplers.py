@@ -1,5 +1,6 @@
 """Schedules and samplers against closed forms: Gaussian flows, basins, training samples."""
 
+import functools
 import itertools
 
 import jax
@@ -34,6 +35,16 @@ def slope(x, y):
 
 def nearest_distance(y, x=POINTS):
     return np.min(np.linalg.norm(np.asarray(y)[:, None] - x, axis=-1), axis=1)
+
+
+def each(sampler, schedules):
+    """Results of sampler(sigmas) for each schedule, compiled once.
+
+    The shorter schedules begin with steps of no length, which change nothing.
+    """
+    longest = max(len(sigmas) for sigmas in schedules)
+    compiled = jax.jit(sampler)
+    return [np.asarray(compiled(np.pad(s, (longest - len(s), 0), "edge"))) for s in schedules]
 
 
 # Schedules and noise levels
@@ -131,13 +142,15 @@ def no_corrector(denoiser, start, sigmas):
 
 def late_corrector(denoiser, start, sigmas):
     """Mutant of Heun whose second slope is divided by the level it came from."""
-    y = start
-    for sigma, following in itertools.pairwise(sigmas):
+
+    def step(y, levels):
+        sigma, following = levels
         here = (y - denoiser(y, sigma)) / sigma
         euler = y + (following - sigma) * here
         there = (euler - denoiser(euler, following)) / sigma
-        y = y + (following - sigma) * (here + there) / 2
-    return y
+        return y + (following - sigma) * (here + there) / 2, None
+
+    return jax.lax.scan(step, start, (sigmas[:-1], sigmas[1:]))[0]
 
 
 def wrong_level(denoiser, start, sigmas):
@@ -147,11 +160,9 @@ def wrong_level(denoiser, start, sigmas):
 def flow_order(sampler):
     start, steps = 3.0 * np.random.RandomState(1).normal(size=(20, 3)), np.array([24, 48, 96, 192])
     exact = exact_flow(start, 3.0, 0.1)
-    errors = [
-        np.max(np.abs(sampler(GAUSSIAN, start, np.geomspace(3.0, 0.1, n + 1)) - exact))
-        for n in steps
-    ]
-    return -slope(steps, errors)
+    schedules = [np.geomspace(3.0, 0.1, n + 1) for n in steps]
+    results = each(lambda sigmas: sampler(GAUSSIAN, start, sigmas), schedules)
+    return -slope(steps, [np.max(np.abs(result - exact)) for result in results])
 
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
@@ -260,14 +271,20 @@ def test_modes_get_their_weights(sampler, priors):
 # Empirical denoiser: sampling returns training samples
 
 
+@functools.cache
+def sample_line(method):
+    """Sampler of the line's training samples, compiled once for all tests."""
+    denoiser = empirical_denoiser(LINE[:, None])
+    return jax.jit(lambda start, sigmas: sample_ode(denoiser, start, sigmas, method))
+
+
 def boundary(method, sigmas, between):
     """Start on the line above which samples end above ``between``, by ever finer grids."""
-    denoiser = empirical_denoiser(LINE[:, None])
-    sample = jax.jit(lambda start: sample_ode(denoiser, start, sigmas, method))
     low, high = -30.0, 30.0
     for _ in range(3):
         grid = np.linspace(low, high, 1001)
-        first = np.argmax(np.asarray(sample(grid[:, None]))[:, 0] > between)
+        ends = np.asarray(sample_line(method)(grid[:, None], sigmas))[:, 0]
+        first = np.argmax(ends > between)
         low, high = grid[first - 1], grid[first]
     return (low + high) / 2
 
@@ -279,7 +296,9 @@ def test_basins_of_training_samples_have_their_exact_boundaries(method, order, s
     steps, sigma = np.array([32, 64, 128]), 10.0
     exact = brentq(lambda y: np.mean(norm.cdf((y - LINE) / sigma)) - sample / 3, -100, 100)
     between = (LINE[sample - 1] + LINE[sample]) / 2
-    errors = [boundary(method, geometric_schedule(sigma, 0.02, n), between) - exact for n in steps]
+    # Steps of no length first: all schedules then have one length, and compile once.
+    schedules = [np.r_[[sigma] * (128 - n), geometric_schedule(sigma, 0.02, n)] for n in steps]
+    errors = [boundary(method, sigmas, between) - exact for sigmas in schedules]
     assert abs(-slope(steps, errors) - order) < 0.3
 
 
@@ -288,51 +307,46 @@ def starts():
 
 
 def test_with_the_empirical_denoiser_samples_are_training_samples():
-    denoiser = empirical_denoiser(POINTS)
-    for steps in (8, 64):
-        sigmas = geometric_schedule(10.0, 0.02, steps)
-        for result in (
-            sample_ode(denoiser, starts(), sigmas, "euler"),
-            sample_ode(denoiser, starts(), sigmas, "heun"),
-            sample_sde(jax.random.key(9), denoiser, starts(), sigmas),
-        ):
+    denoiser, start = empirical_denoiser(POINTS), starts()
+    schedules = [geometric_schedule(10.0, 0.02, steps) for steps in (8, 64)]
+    for sampler in (
+        lambda sigmas: sample_ode(denoiser, start, sigmas, "euler"),
+        lambda sigmas: sample_ode(denoiser, start, sigmas, "heun"),
+        lambda sigmas: sample_sde(jax.random.key(9), denoiser, start, sigmas),
+    ):
+        for result in each(sampler, schedules):
             assert nearest_distance(result).max() < 1e-12
     # A denoiser that generalizes, the Gaussian with their mean and covariance, gives new ones.
     general = gaussian_denoiser(POINTS.mean(axis=0), np.cov(POINTS.T))
-    assert np.median(nearest_distance(sample_ode(general, starts(), sigmas))) > 0.1
+    assert np.median(nearest_distance(sample_ode(general, start, schedules[-1]))) > 0.1
 
 
 @pytest.mark.parametrize(("method", "order"), [("euler", 1), ("heun", 2)])
 def test_before_the_last_step_the_distance_converges_at_the_order_of_the_method(method, order):
-    def distances(n):
-        sigmas = np.geomspace(10.0, 0.5, n + 1)
-        return nearest_distance(sample_ode(empirical_denoiser(POINTS), starts(), sigmas, method))
-
-    steps = np.array([16, 32, 64, 128])
-    exact = distances(2048)
-    errors = [np.mean(np.abs(distances(n) - exact)) for n in steps]
+    denoiser, start, steps = empirical_denoiser(POINTS), starts(), np.array([16, 32, 64, 128])
+    schedules = [np.geomspace(10.0, 0.5, n + 1) for n in (*steps, 2048)]
+    results = each(lambda sigmas: sample_ode(denoiser, start, sigmas, method), schedules)
+    *distances, exact = (nearest_distance(result) for result in results)
+    errors = [np.mean(np.abs(distance - exact)) for distance in distances]
     assert abs(-slope(steps, errors) - order) < 0.3
 
 
 def test_before_the_last_step_the_distance_is_proportional_to_the_noise_left():
     levels = np.array([0.08, 0.04, 0.02, 0.01])
-    distances = [
-        nearest_distance(
-            sample_ode(empirical_denoiser(POINTS), starts(), np.geomspace(10.0, level, 65))
-        ).mean()
-        for level in levels
-    ]
-    assert abs(slope(levels, distances) - 1) < 0.02
+    denoiser, start = empirical_denoiser(POINTS), starts()
+    schedules = [np.geomspace(10.0, level, 65) for level in levels]
+    results = each(lambda sigmas: sample_ode(denoiser, start, sigmas), schedules)
+    assert abs(slope(levels, [nearest_distance(r).mean() for r in results]) - 1) < 0.02
 
 
 @pytest.mark.parametrize("sampler", ["euler", "heun", "sde"])
 def test_an_error_of_the_denoiser_moves_samples_off_by_as_much(sampler):
     exact, sigmas = empirical_denoiser(POINTS), geometric_schedule(10.0, 0.02, 32)
     errors = np.array([0.001, 0.003, 0.01, 0.03])
-    distances = []
-    for error in errors:
 
-        def denoiser(y, sigma, error=error):
+    @jax.jit
+    def sample(error):
+        def denoiser(y, sigma):
             # One norm, a direction that depends on y.
             direction = jnp.cos(y + 1)
             return exact(y, sigma) + error * direction / jnp.linalg.norm(
@@ -340,10 +354,10 @@ def test_an_error_of_the_denoiser_moves_samples_off_by_as_much(sampler):
             )
 
         if sampler == "sde":
-            result = sample_sde(jax.random.key(10), denoiser, starts(), sigmas)
-        else:
-            result = sample_ode(denoiser, starts(), sigmas, sampler)
-        distances.append(nearest_distance(result).mean())
+            return sample_sde(jax.random.key(10), denoiser, starts(), sigmas)
+        return sample_ode(denoiser, starts(), sigmas, sampler)
+
+    distances = [nearest_distance(sample(error)).mean() for error in errors]
     assert abs(slope(errors, distances) - 1) < 0.02
     np.testing.assert_allclose(distances, errors, rtol=0.02)
 
@@ -372,19 +386,18 @@ def test_sampling_compiles_and_depends_on_the_key_alone():
     def sde(key, start):
         return sample_sde(key, GAUSSIAN, start, sigmas)
 
-    first = sde(jax.random.key(12), start)
-    np.testing.assert_allclose(jax.jit(sde)(jax.random.key(12), start), first, rtol=1e-10)
-    assert np.max(np.abs(first - sde(jax.random.key(13), start))) > 0.1
+    first, compiled = sde(jax.random.key(12), start), jax.jit(sde)
+    np.testing.assert_allclose(compiled(jax.random.key(12), start), first, rtol=1e-10)
+    assert np.max(np.abs(first - compiled(jax.random.key(13), start))) > 0.1
     np.testing.assert_array_equal(start, starts())
-    compiled = jax.jit(lambda start, sigmas: sample_ode(GAUSSIAN, start, sigmas))
-    np.testing.assert_allclose(
-        compiled(start, sigmas), sample_ode(GAUSSIAN, start, sigmas), rtol=1e-10
-    )
+    ode = jax.jit(lambda start, sigmas: sample_ode(GAUSSIAN, start, sigmas))(start, sigmas)
+    np.testing.assert_allclose(ode, sample_ode(GAUSSIAN, start, sigmas), rtol=1e-10)
     stacked = jax.vmap(lambda start: sample_ode(GAUSSIAN, start, sigmas))(jnp.stack([start, start]))
-    np.testing.assert_allclose(stacked[1], compiled(start, sigmas), rtol=1e-10)
-    single = start.astype(jnp.float32)
-    assert sample_ode(GAUSSIAN, single, sigmas).dtype == jnp.float32
-    assert sde(jax.random.key(12), single).dtype == jnp.float32
+    np.testing.assert_allclose(stacked[1], ode, rtol=1e-10)
+    single = jax.ShapeDtypeStruct(start.shape, jnp.float32)
+    sampled = jax.eval_shape(lambda start: sample_ode(GAUSSIAN, start, sigmas), single)
+    assert sampled.dtype == jnp.float32
+    assert jax.eval_shape(sde, jax.random.key(12), single).dtype == jnp.float32
 
 
 def test_scaled_data_give_scaled_samples():
