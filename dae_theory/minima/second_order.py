@@ -13,7 +13,7 @@ import numpy as np
 import scipy.sparse.linalg
 from jaxtyping import Array, Float, Int
 
-from dae_theory.solve.derivatives import expansion, hessian_product, loss_value, value_and_grad
+from dae_theory.solve.derivatives import expansion, hessian_product, value_and_grad
 from dae_theory.solve.newton import check_dense
 from dae_theory.solve.reduced import Reduced, expand, reduce_problem, rotations_of
 from dae_theory.theory.spectrum import Spectrum
@@ -171,7 +171,7 @@ def _judge(problem: Reduced, vector, lowest, largest, grad_norm) -> tuple[str, f
     if lowest > 0:
         return "minimum", 0.0
     steps = norm * np.concatenate([-_STEPS, _STEPS])
-    losses = [float(loss_value(weights + step * vector, *arguments)) for step in steps]
-    loss = float(loss_value(weights, *arguments))
+    losses = [float(value_and_grad(weights + step * vector, *arguments)[0]) for step in steps]
+    loss = float(value_and_grad(weights, *arguments)[0])
     drop = loss - min(losses)
     return ("saddle", drop) if drop > 16 * np.finfo(float).eps * loss else ("undecided", 0.0)

@@ -23,7 +23,6 @@ def stacked_loss(
     return exact_loss(weights_2RP[0], weights_2RP[1], x_NR, sigma, lam, weight_N)
 
 
-loss_value = jax.jit(stacked_loss)
 value_and_grad = jax.jit(jax.value_and_grad(stacked_loss))
 
 

@@ -155,7 +155,11 @@ def last_direction_exchanged(x_ND, labels_N, widths, sigma, lam) -> Prediction:
     return replace(p, w1=w1, w2=w1.copy())
 
 
-ONE_MORE = misprint("p_k + 1 for p_k", widths=lambda widths: [width + 1 for width in widths])
+ONE_MORE = misprint(
+    "p_k + 1 for p_k",
+    field="flat_directions",
+    widths=lambda widths: [width + 1 for width in widths],
+)
 SADDLE = instead(
     "last eigenpair exchanged for the next: a saddle", "predict", last_direction_exchanged
 )

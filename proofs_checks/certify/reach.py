@@ -14,7 +14,6 @@ from jaxtyping import Bool, Float
 from dae_theory.statistics import bootstrap_mean
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
 from dae_theory.theory.remainder import leak_loss
-from proofs_checks.certify.closed_forms import ONE_MORE
 from proofs_checks.certify.reach_curves import Curve, Reach, crossings, worst
 from proofs_checks.certify.reach_sweeps import all_sweeps
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Requirement, Verdict, at_least
@@ -244,7 +243,10 @@ CLAIMS = (
         "width",
         "Blocks narrower or wider than the rank: (2), (3) are within 1% wherever z ≥ 3.",
         width,
-        (ONE_MORE, HALF_LAMBDA),
+        (
+            misprint("p_k + 1 for p_k", widths=lambda widths: [width + 1 for width in widths]),
+            HALF_LAMBDA,
+        ),
         requires=with_margin("width"),
     ),
     claim(

@@ -79,7 +79,8 @@ def experiment_of(regime: str, mode: str):
         x_ND = simplex(4, 8).x
         p = predict_memorization(x_ND, 0.05, 0.005, 6)
         return BY_NAME[regime].from_weights(SavedWeights(p.w1, p.w2, Problem(x_ND, 0.05, 0.005)))
-    on_data = {"data": data_file(), "sigma": 0.02, "center": False} if mode == DATA else {}
+    # Three of the samples, one of each cluster, have negative inner products.
+    on_data = {"data": data_file(), "n": 3, "sigma": 0.02, "center": False} if mode == DATA else {}
     config = RunConfig(regime, quick=True, **on_data)
     return BY_NAME[regime].build(config, lambda what, done, total: None)
 
@@ -111,7 +112,9 @@ def test_claim_has_its_expected_verdict(regime, mode, claim):
     result = check(claim, experiment_of(regime, mode))
     if "images" in result.unmet:
         pytest.skip("Fashion-MNIST is not on this machine")
-    assert result.verdict is claim.expected, result.measured
+    measured = result.measured
+    assert result.verdict is claim.expected, measured
+    assert np.isfinite([measured.measured, measured.predicted, measured.error]).all()
 
 
 @pytest.mark.parametrize(("regime", "mode", "claim", "mutant"), ALL_MUTANTS)
