@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from dae_theory.theory.remainder import fit_flip_exponent
 from figures.results import RunResults
 from figures.style import GENERALIZING, MEMORIZING, THEORY, TWO_COLUMNS, new_figure, panel_title
-from proofs_checks.claims import fit_flip_exponent
 
 ID = "stationarity"
 REGIMES = ("memorize", "generalize")
