@@ -233,13 +233,13 @@ def restore_last(out: Path, config: DeepConfig) -> tuple[int, State]:
     Raises:
       InputError: when the checkpoint cannot be read.
     """
-    start = init_state(config)
     with checkpoints(out) as manager:
         step = manager.latest_step()
         if step is None:
-            return 0, start
+            return 0, init_state(config)
+        like = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: init_state(config)))
         try:
-            return step, manager.restore(step, args=ocp.args.StandardRestore(start))
+            return step, manager.restore(step, args=ocp.args.StandardRestore(like))
         except Exception as error:  # tensorstore, JSON and zstd raise many kinds
             folder = manager.directory / str(step)
             raise InputError(
