@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from dae_theory import InputError, TrainConfig, data, exact_loss, live_units, train_many
-from dae_theory.relu import optimize as train
+from dae_theory import InputError, TrainConfig, data, exact_loss, live_units, train, train_many
 from dae_theory.relu.batch import advance_nets, pad_samples
 from dae_theory.relu.optimize import _drawn_noise, make_optimizer, record_stride
 
