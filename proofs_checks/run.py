@@ -148,18 +148,25 @@ def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     for result in unexpected:
         print(f"unexpected: {result.claim.id} {result.verdict}, expected {result.claim.expected}")
     if out is not None:
-        print(f"{out}: report.json, report.html, report.tex, results.npz", flush=True)
-        if draw_figures(out) != 0:
-            return 2
+        drawn = draw_figures(out)
+        print(f"{out}: report.json, report.html, report.tex, results.npz, {drawn} figures")
     return 1 if unexpected else 0
 
 
 def draw_figures(out: Path) -> int:
-    """Draw the figures of these results, in a process of their own: figures are built on the
-    checks, not the checks on figures. Returns its exit status."""
+    """Draw the figures that these results have data for; returns how many.
+
+    In a process of their own: figures are built on the checks, not the checks on figures.
+
+    Raises:
+      InputError: when that process fails; what it said is on stderr.
+    """
     options = ["--all", f"--from={out}", f"--out={out / 'figures'}"]
     command = [sys.executable, "-m", "figures.make", *options]
-    return subprocess.run(command, check=False).returncode
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
+    if done.returncode != 0:
+        raise InputError(f"figures: not drawn; the report in {out} is complete")
+    return sum(line.endswith(".pdf") for line in done.stdout.splitlines())
 
 
 if __name__ == "__main__":

@@ -25,15 +25,15 @@ EDIT = re.compile(
 
 
 def apply(edit: re.Match, folder: Path) -> None:
-    path, text, line = folder / edit["file"], edit["text"], edit["line"]
-    content = path.read_text() if path.exists() else ""
+    path, text, line = folder / edit["file"], edit["text"].strip("\n") + "\n", edit["line"]
     if line is None:
-        path.write_text(content + text)
+        path.write_text(f"{path.read_text()}\n\n{text}" if path.exists() else text)
         return
+    content = path.read_text()
     assert content.splitlines().count(line) == 1, f"{path}: {line}"
     placed = {
         "after": f"{line}\n{text}",
-        "before": f"{text}{line}\n",
+        "before": f"{text}\n\n{line}\n" if text.startswith("def ") else f"{text}{line}\n",
         "instead of": text,
     }[edit["where"]]
     path.write_text(content.replace(f"{line}\n", placed, 1))
