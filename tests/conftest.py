@@ -54,3 +54,16 @@ def run_python():
         return result.stdout
 
     return run
+
+
+@pytest.fixture(scope="session")
+def experiment_of():
+    """`test_registry.experiment_of`: the quick experiment of a regime, on 'default' or other data.
+
+    It is shared with the tests of all claims, so that nets are trained once. A test that uses one
+    belongs to the group of the claims on that part, such as
+    ``pytest.mark.xdist_group("diffusion-default-relu")``.
+    """
+    from test_registry import experiment_of
+
+    return experiment_of
