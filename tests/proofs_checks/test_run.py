@@ -271,8 +271,7 @@ def test_later_failure_and_kill_lose_no_finished_regime(tmp_path):
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 200
-    while not (out / "results.npz").exists() and time.monotonic() < deadline:
+    while not (out / "results.npz").exists():
         assert process.poll() is None
         time.sleep(0.2)
     os.kill(process.pid, signal.SIGKILL)
