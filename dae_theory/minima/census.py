@@ -16,10 +16,11 @@ import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.checks import InputError, check_samples, check_weights
 from dae_theory.relu.units import COLLINEAR_COSINE, collinear_groups, live_units
 from dae_theory.solve.derivatives import expansion
-from dae_theory.solve.local import solve_local_minimum
+from dae_theory.solve.local import solve_local_minima
+from dae_theory.solve.newton import Solution
 from dae_theory.solve.reduced import span_and_outside
 from dae_theory.statistics import Interval, wilson_interval
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
@@ -76,27 +77,55 @@ def find_minimum(
     Raises:
       InputError: for wrong shapes, NaN, σ ≤ 0, or λ ≤ 0.
     """
-    x_ND = check_samples(x_ND)
-    check_weights(w1_DP, w2_DP, x_ND.shape[1])
-    check_noise_and_decay(sigma, lam)
+    return find_minima([w1_DP], [w2_DP], [x_ND], sigma, lam, tol)[0]
+
+
+def find_minima(
+    w1_BDP: Sequence[Float[Array, "D P"]],
+    w2_BDP: Sequence[Float[Array, "D P"]],
+    x_BND: Sequence[Float[Array, "N D"]],
+    sigma: float,
+    lam: float,
+    tol: float = 1e-9,
+) -> list[Settled]:
+    """`find_minimum` from B starts, each on its own samples, that are solved side by side.
+
+    Raises:
+      InputError: for wrong shapes, NaN, σ ≤ 0, or λ ≤ 0.
+    """
     if lam == 0:
         raise InputError("lam: must be > 0, or the weights need not lie in the span of the samples")
-    basis_DR = span_and_outside(x_ND.T)
-    weight_N = np.full(len(x_ND), 1 / len(x_ND))
-    problem = (x_ND @ basis_DR, weight_N, float(sigma), float(lam))
+    starts = list(zip(w1_BDP, w2_BDP, strict=True))
+    settled: dict[int, Settled] = {}
+    stuck = range(len(starts))
     for _ in range(_DESCENTS):
-        solution = solve_local_minimum(w1_DP, w2_DP, x_ND, sigma, lam, tol)
-        weights = np.einsum("dr,sdp->srp", basis_DR, np.stack([solution.w1, solution.w2]))
-        with jax.enable_x64(True):
-            lowest, direction = _lowest_curvature(weights, problem)
-            if lowest >= -CURVATURE_TOLERANCE:
-                break
-            steps = np.linalg.norm(weights) * np.concatenate([-_STEPS, _STEPS])
-            trials = [weights + step * direction for step in steps]
-            weights = min(trials, key=lambda trial: float(expansion(trial, *problem)[0]))
-        w1_DP, w2_DP = np.einsum("dr,srp->sdp", basis_DR, weights)
-    is_minimum = solution.converged and lowest >= -CURVATURE_TOLERANCE
-    return Settled(solution.w1, solution.w2, solution.loss, solution.grad_norm, lowest, is_minimum)
+        solutions = solve_local_minima(*zip(*starts, strict=True), x_BND, sigma, lam, tol)
+        for b in stuck:
+            settled[b], starts[b] = _look_down(solutions[b], x_BND[b], sigma, lam)
+        stuck = [b for b in stuck if settled[b].lowest < -CURVATURE_TOLERANCE]
+        if not stuck:
+            break
+    return [settled[b] for b in range(len(starts))]
+
+
+def _look_down(solution: Solution, x_ND, sigma, lam) -> tuple[Settled, np.ndarray]:
+    """A stationary point with its lowest curvature, and the weights (2, D, P) from which to go on:
+    the lowest point along it at a saddle, else the same."""
+    x_ND = np.asarray(x_ND, float)
+    basis_DR = span_and_outside(x_ND.T)
+    problem = (x_ND @ basis_DR, np.full(len(x_ND), 1 / len(x_ND)), float(sigma), float(lam))
+    here_2DP = np.stack([solution.w1, solution.w2])
+    weights_2RP = np.einsum("dr,sdp->srp", basis_DR, here_2DP)
+    with jax.enable_x64(True):
+        lowest, direction_2RP = _lowest_curvature(weights_2RP, problem)
+        is_flat = lowest >= -CURVATURE_TOLERANCE
+        settled = Settled(*solution[:4], lowest, solution.converged and is_flat)
+        if is_flat:
+            return settled, here_2DP
+        steps = np.linalg.norm(weights_2RP) * np.concatenate([-_STEPS, _STEPS])
+        trials = [weights_2RP + step * direction_2RP for step in steps]
+        lowest_2RP = min(trials, key=lambda trial: float(expansion(trial, *problem)[0]))
+    return settled, np.einsum("dr,srp->sdp", basis_DR, lowest_2RP)
 
 
 def _lowest_curvature(weights_2RP, problem) -> tuple[float, np.ndarray]:
@@ -212,9 +241,9 @@ def classify_minimum(
     w1_DP, w2_DP = np.asarray(w1_DP, float), np.asarray(w2_DP, float)
     live_P = np.asarray(live_units(w1_DP, w2_DP))
     active_NP = gate_pattern(w1_DP, x_ND) & live_P
-    cosines, gains = _nearest_groups(w1_DP, w2_DP, x_ND)
-    output_errors, noise_passed = _output_statistics(w1_DP, w2_DP, x_ND, prediction)
     groups_P = collinear_groups(w1_DP, w2_DP)
+    cosines, gains = _nearest_groups(w1_DP, w2_DP, x_ND, groups_P)
+    output_errors, noise_passed = _output_statistics(w1_DP, w2_DP, x_ND, prediction)
     return Minimum(
         kind=_kind(active_NP),
         loss=float(loss),
@@ -243,10 +272,9 @@ def _group_gates(active_NP: Bool[np.ndarray, "N P"], groups_P: np.ndarray) -> Ga
     return tuple(sorted("".join("01"[int(on)] for on in p_N) for p_N in patterns.values()))
 
 
-def _nearest_groups(w1_DP, w2_DP, x_ND) -> tuple[np.ndarray, np.ndarray]:
+def _nearest_groups(w1_DP, w2_DP, x_ND, groups_P) -> tuple[np.ndarray, np.ndarray]:
     """(N,) cosine with each sample, the smaller of W1's and W2's, and gain along it, of the
     group of collinear units that is nearest to the sample."""
-    groups_P = collinear_groups(w1_DP, w2_DP)
     n_groups = int(groups_P.max(initial=-1)) + 1
     if n_groups == 0:
         return np.full(len(x_ND), -1.0), np.zeros(len(x_ND))

@@ -69,56 +69,108 @@ def lbfgs(
     loss is judged. The line search bisects for the weak Wolfe conditions (Lewis & Overton 2013).
     Where a decrease would drown in that rounding, the slope judges it (Hager & Zhang 2005).
     """
-    x_NR, weight_N = problem[:2]
-    eps = jnp.finfo(weights.dtype).eps
-    rounding = _ROUNDING * eps * jnp.sum(weight_N * jnp.sum(x_NR**2, axis=1))
+    end = jax.lax.while_loop(
+        lambda search: _unfinished(search, tol, max_iterations),
+        lambda search: _evaluate(objective, search, weights.shape, problem),
+        _start(weights),
+    )
+    return _descent(end, weights.shape)
 
-    def norm(search):
-        return jnp.where(jnp.isinf(search.loss), jnp.inf, jnp.linalg.norm(search.gradient))
 
-    def unfinished(search):
-        able = (search.trials < _TRIALS) & (search.iterations < max_iterations)
-        return able & (norm(search) > tol)
+@functools.partial(jax.jit, static_argnums=0)
+def lbfgs_many(
+    objective: Callable[..., Array],
+    weights_LK: Array,
+    x_LKNR: Array,
+    problem: tuple,
+    tol: float,
+    max_iterations: int,
+) -> Descent:
+    """`lbfgs` from L·K starts: L lanes side by side, each of which takes its K starts in turn.
 
-    def evaluate(search):
-        point_S = search.point + search.step * search.direction
-        loss, gradient = jax.value_and_grad(objective)(point_S.reshape(weights.shape), *problem)
-        gradient_S = gradient.ravel()
-        start_slope = search.gradient @ search.direction
-        slope = gradient_S @ search.direction
-        decreased = loss <= search.loss + _DESCENT * search.step * start_slope
-        level = (loss <= search.loss + rounding) & (slope <= (2 * _DESCENT - 1) * start_slope)
-        low_enough = decreased | level
+    A lane goes on to its next start as soon as it has done with one, so that none waits for the
+    slowest. Each start has its own samples; ``problem`` is the rest of it, which all share.
 
-        def advance():
-            move_S, change_S = point_S - search.point, gradient_S - search.gradient
-            curved = move_S @ change_S > eps * (change_S @ change_S)
-            moves_MS = _append(search.moves, move_S, curved)
-            changes_MS = _append(search.changes, change_S, curved)
-            direction_S = _quasi_newton(gradient_S, moves_MS, changes_MS)
-            accepted = (point_S, loss, gradient_S, moves_MS, changes_MS)
-            counts = (search.iterations + 1, search.evaluations + 1)
-            return _search_from(*accepted, direction_S, *counts)
+    Returns:
+      A Descent whose arrays have the leading axes (L, K).
+    """
+    turns, shape = weights_LK.shape[1], weights_LK.shape[2:]
 
-        def bisect():
-            low = jnp.where(low_enough, search.step, search.low)
-            high = jnp.where(low_enough, search.high, search.step)
-            step = jnp.where(jnp.isinf(high), 2 * search.step, (low + high) / 2)
-            counts = {"trials": search.trials + 1, "evaluations": search.evaluations + 1}
-            return search._replace(step=step, low=low, high=high, **counts)
+    def take_turns(weights_K, x_KNR):
+        def evaluate(lane):
+            turn, search, ends_K = lane
+            search = _evaluate(objective, search, shape, (x_KNR[turn], *problem))
+            ends_K = jax.tree.map(
+                lambda all_K, end: all_K.at[turn].set(end), ends_K, _descent(search, shape)
+            )
+            done = ~_unfinished(search, tol, max_iterations)
+            next_start = _start(weights_K[turn + 1])
+            search = jax.tree.map(functools.partial(jnp.where, done), next_start, search)
+            return turn + done, search, ends_K
 
-        return jax.lax.cond(low_enough & (slope >= _CURVATURE * start_slope), advance, bisect)
+        nowhere = _descent(_start(weights_K[0]), shape)
+        ends_K = jax.tree.map(lambda one: jnp.zeros((turns, *one.shape), one.dtype), nowhere)
+        lane = (0, _start(weights_K[0]), ends_K)
+        return jax.lax.while_loop(lambda lane: lane[0] < turns, evaluate, lane)[2]
 
+    return jax.vmap(take_turns)(weights_LK, x_LKNR)
+
+
+def _start(weights):
     # The first evaluation, along the direction zero, accepts the start as iteration 0.
     zeros_S = jnp.zeros(weights.size, weights.dtype)
     zeros_MS = jnp.zeros((_MEMORY, weights.size), weights.dtype)
     nothing = (jnp.full((), jnp.inf, weights.dtype), zeros_S, zeros_MS, zeros_MS, zeros_S)
-    start = _search_from(weights.ravel(), *nothing, jnp.asarray(-1), jnp.asarray(0))
-    end = jax.lax.while_loop(unfinished, evaluate, start)
-    iterations = jnp.maximum(end.iterations, 0)
-    return Descent(
-        end.point.reshape(weights.shape), end.loss, norm(end), iterations, end.evaluations
-    )
+    return _search_from(weights.ravel(), *nothing, jnp.asarray(-1), jnp.asarray(0))
+
+
+def _norm(search):
+    return jnp.where(jnp.isinf(search.loss), jnp.inf, jnp.linalg.norm(search.gradient))
+
+
+def _unfinished(search, tol, max_iterations):
+    able = (search.trials < _TRIALS) & (search.iterations < max_iterations)
+    return able & (_norm(search) > tol)
+
+
+def _descent(search, shape):
+    iterations = jnp.maximum(search.iterations, 0)
+    point = search.point.reshape(shape)
+    return Descent(point, search.loss, _norm(search), iterations, search.evaluations)
+
+
+def _evaluate(objective, search, shape, problem):
+    """The next point on the line: accepted, or the step is bisected."""
+    x_NR, weight_N = problem[:2]
+    eps = jnp.finfo(search.point.dtype).eps
+    rounding = _ROUNDING * eps * jnp.sum(weight_N * jnp.sum(x_NR**2, axis=1))
+    point_S = search.point + search.step * search.direction
+    loss, gradient = jax.value_and_grad(objective)(point_S.reshape(shape), *problem)
+    gradient_S = gradient.ravel()
+    start_slope = search.gradient @ search.direction
+    slope = gradient_S @ search.direction
+    decreased = loss <= search.loss + _DESCENT * search.step * start_slope
+    level = (loss <= search.loss + rounding) & (slope <= (2 * _DESCENT - 1) * start_slope)
+    low_enough = decreased | level
+
+    def advance():
+        move_S, change_S = point_S - search.point, gradient_S - search.gradient
+        curved = move_S @ change_S > eps * (change_S @ change_S)
+        moves_MS = _append(search.moves, move_S, curved)
+        changes_MS = _append(search.changes, change_S, curved)
+        direction_S = _quasi_newton(gradient_S, moves_MS, changes_MS)
+        accepted = (point_S, loss, gradient_S, moves_MS, changes_MS)
+        counts = (search.iterations + 1, search.evaluations + 1)
+        return _search_from(*accepted, direction_S, *counts)
+
+    def bisect():
+        low = jnp.where(low_enough, search.step, search.low)
+        high = jnp.where(low_enough, search.high, search.step)
+        step = jnp.where(jnp.isinf(high), 2 * search.step, (low + high) / 2)
+        counts = {"trials": search.trials + 1, "evaluations": search.evaluations + 1}
+        return search._replace(step=step, low=low, high=high, **counts)
+
+    return jax.lax.cond(low_enough & (slope >= _CURVATURE * start_slope), advance, bisect)
 
 
 def _append(rows_MS, row_S, when):

@@ -9,11 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.checks import check_noise_and_decay, check_samples, check_weights
+from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
 from dae_theory.solve.derivatives import stacked_loss
-from dae_theory.solve.lbfgs import lbfgs
+from dae_theory.solve.lbfgs import Descent, lbfgs, lbfgs_many
 from dae_theory.solve.newton import Solution, polish
 from dae_theory.solve.reduced import common_span
+
+LANES = 16  # starts solved side by side; with many fewer or more, each takes longer
 
 
 def solve_local_minimum(
@@ -51,13 +53,68 @@ def solve_local_minimum(
         sample_weight = np.full(len(x_ND), 1 / len(x_ND))
     frames, reduced, x_NR = _coordinates(weights, x_ND)
     problem = (x_NR, np.asarray(sample_weight, float), float(sigma), float(lam))
-    newton_iterations = 0
     with jax.enable_x64(True):
-        reduced, loss, grad_norm, iterations, _ = jax.device_get(
-            lbfgs(stacked_loss, reduced, problem, tol, max_iterations)
+        end = jax.device_get(lbfgs(stacked_loss, reduced, problem, tol, max_iterations))
+        return _solution(end, frames, problem, tol)
+
+
+def solve_local_minima(
+    w1_BDP: Float[Array, "B D P"],
+    w2_BDP: Float[Array, "B D P"],
+    x_BND: Float[Array, "B N D"],
+    sigma: float,
+    lam: float,
+    tol: float = 1e-9,
+    *,
+    max_iterations: int = 10_000,
+) -> list[Solution]:
+    """`solve_local_minimum` from B starts, each on its own samples, LANES of them at a time.
+
+    Raises:
+      InputError: for wrong or different shapes, NaN, σ ≤ 0 or λ < 0.
+    """
+    starts = list(zip(w1_BDP, w2_BDP, map(check_samples, x_BND), strict=True))
+    for w1_DP, w2_DP, x_ND in starts:
+        check_weights(w1_DP, w2_DP, x_ND.shape[1])
+    check_noise_and_decay(sigma, lam)
+    if len({(np.shape(w1_DP), x_ND.shape) for w1_DP, _, x_ND in starts}) != 1:
+        raise InputError("starts: expected some of equal shapes")
+    reduced = [_coordinates(np.stack([w1, w2]).astype(float), x_ND) for w1, w2, x_ND in starts]
+    rank = max(weights.shape[1] for _, weights, _ in reduced)
+    weights_B2RP = np.stack([_padded(weights, 1, rank) for _, weights, _ in reduced])
+    x_BNR = np.stack([_padded(x_NR, 1, rank) for _, _, x_NR in reduced])
+    problem = (np.full(x_BNR.shape[1], 1 / x_BNR.shape[1]), float(sigma), float(lam))
+    turns = -(-len(starts) // LANES)
+    lanes = -(-len(starts) // turns)
+
+    def in_lanes(array_B):
+        # A lane's turns are far apart in the batch: alike, and alike slow, starts are neighbours.
+        array = _padded(array_B, 0, turns * lanes)
+        return array.reshape(turns, lanes, *array.shape[1:]).swapaxes(0, 1)
+
+    with jax.enable_x64(True):
+        ends_LK = lbfgs_many(
+            stacked_loss, in_lanes(weights_B2RP), in_lanes(x_BNR), problem, tol, max_iterations
         )
-        if not grad_norm <= tol:
-            reduced, loss, grad_norm, newton_iterations = polish(reduced, problem, tol)
+        ends_KL = [np.swapaxes(field, 0, 1) for field in jax.device_get(ends_LK)]
+        ends_B = [field.reshape(-1, *field.shape[2:])[: len(starts)] for field in ends_KL]
+        return [
+            _solution(Descent(*end), frames, (x_NR, *problem), tol)
+            for (frames, _, _), x_NR, *end in zip(reduced, x_BNR, *ends_B, strict=True)
+        ]
+
+
+def _padded(array: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """Zeros up to a size along one axis. A net of zeros is stationary, and done at once."""
+    return np.pad(array, [(0, (size - array.shape[i]) * (i == axis)) for i in range(array.ndim)])
+
+
+def _solution(end: Descent, frames: list[np.ndarray], problem: tuple, tol: float) -> Solution:
+    """The end of a descent in the original coordinates, after Newton steps if it fell short."""
+    reduced, loss, grad_norm, iterations, _ = end
+    newton_iterations = 0
+    if not grad_norm <= tol:
+        reduced, loss, grad_norm, newton_iterations = polish(reduced, problem, tol)
     w1_DP, w2_DP = (
         frame_DR @ w_RP[: frame_DR.shape[1]] for frame_DR, w_RP in zip(frames, reduced, strict=True)
     )
@@ -80,7 +137,9 @@ def _coordinates(weights_2DP, x_ND):
     data_DR = common_span(x_ND.T)
     frames = []
     for w_DP in weights_2DP:
-        rest_DP = w_DP - data_DR @ (data_DR.T @ w_DP)
+        rest_DP = w_DP
+        for _ in range(2):  # once leaves rounding inside the span, which would count as a direction
+            rest_DP = rest_DP - data_DR @ (data_DR.T @ rest_DP)
         rest_DR, singular, _ = np.linalg.svd(rest_DP, full_matrices=False)
         kept = singular > len(w_DP) * np.finfo(float).eps * np.max(np.abs(w_DP))
         frames.append(np.concatenate([data_DR, rest_DR[:, kept]], axis=1))
