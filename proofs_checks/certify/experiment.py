@@ -24,7 +24,7 @@ from dae_theory.data import (
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import STORED_DECAY, STORED_SIGMA, default_decay, even_widths
-from proofs_checks.certify import census_study, dead_units_nets, pair, reach
+from proofs_checks.certify import census_study, dead_units_nets, pair, reach_curves
 from proofs_checks.certify.census_study import CensusStudy
 from proofs_checks.certify.certified import Certified
 from proofs_checks.certify.dead_units_nets import DeadUnits
@@ -152,7 +152,7 @@ def on_default_data(config: RunConfig) -> Certificates:
         pair=pair.pair_at(pair.COSINE),
         dead_units=dead_units_nets.build(seeds, config.quick),
         census=census_study.build(seeds, config.quick),
-        reach=reach.build(seeds, config.quick),
+        reach=reach_curves.build(seeds, config.quick),
         data=(
             data_used(corners, corners.x, "all corners"),
             data_used(

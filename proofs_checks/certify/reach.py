@@ -15,7 +15,6 @@ from dae_theory.statistics import bootstrap_mean
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
 from dae_theory.theory.remainder import leak_loss
 from proofs_checks.certify.reach_curves import Curve, Reach, crossings, worst
-from proofs_checks.certify.reach_sweeps import all_sweeps
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Requirement, Verdict, at_least
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, instead, misprint
@@ -25,11 +24,6 @@ LOST, FAR = 0.05, 0.5  # errors of closed forms that have nothing to do with the
 RESOLVED = 1e-12  # loss difference, relative to the loss, well above rounding
 EVERYWHERE = ("beta", "alpha", "sigma", "sigma-clusters")  # what one margin is to serve
 LEAKING = ("beta", "alpha", "sigma", "shared")  # no units collinear, where gates flip together
-
-
-def build(seeds: tuple[int, ...], quick: bool) -> Reach:
-    """All sweeps; ``seeds`` draw the data, ``quick`` takes two of them and fewer values."""
-    return Reach(all_sweeps(seeds, quick))
 
 
 def interval(values_S: Float[np.ndarray, " S"]) -> str:

@@ -14,7 +14,7 @@ from dae_theory.theory.remainder import leak_loss
 from dae_theory.theory.separability import gate_margin
 from proofs_checks.blocks import predict_on
 from proofs_checks.certify.descent import Descent
-from proofs_checks.certify.reach_sweeps import Sweep
+from proofs_checks.certify.reach_sweeps import Sweep, all_sweeps
 
 
 class Curve(NamedTuple):
@@ -119,6 +119,11 @@ class Reach:
             for name in self.sweeps
             for field, array in self.curve(name)._asdict().items()
         }
+
+
+def build(seeds: tuple[int, ...], quick: bool) -> Reach:
+    """All sweeps; ``seeds`` draw the data, ``quick`` takes two of them and fewer values."""
+    return Reach(all_sweeps(seeds, quick))
 
 
 def crossings(
