@@ -122,11 +122,13 @@ def descended(starts: Sequence[Start], optimizer: str) -> Float[np.ndarray, "B 2
     return np.asarray(descend(as_float32(np.stack(weights)), as_float32(x_BND), keys_B, config))
 
 
-def solved(starts: Sequence[Start], weights_B2DP: Float[np.ndarray, "B 2 D P"]) -> list[Ending]:
+def solved(
+    starts: Sequence[Start], weights_B2DP: Sequence[Float[np.ndarray, "2 D P"]]
+) -> list[Ending]:
     """The local minima next to where the descents of the starts stopped. Nets of all widths are
     solved as one batch: zero columns stay zero."""
     x_BND = [equiangular(start.cosine) for start in starts]
-    w1_BDP, w2_BDP = np.swapaxes(weights_B2DP, 0, 1).astype(float)
+    w1_BDP, w2_BDP = np.stack(weights_B2DP, axis=1).astype(float)
     minima = find_minima(w1_BDP, w2_BDP, x_BND, SIGMA, LAM)
     return [
         Ending(start, classify_minimum(end.w1, end.w2, x_ND, SIGMA, LAM, end.loss), end.is_minimum)
@@ -141,11 +143,15 @@ class Runs:
     starts: tuple[Start, ...]
 
     @cached_property
-    def endings(self) -> tuple[Ending, ...]:
-        """In the order of the starts."""
-        reached: dict[Start, np.ndarray] = {}
+    def reached(self) -> dict[Start, Float[np.ndarray, "2 D P"]]:
+        """Where their descents stop, in nets as wide as the widest."""
+        reached = {}
         for optimizer in OPTIMIZERS:
             batch = [start for start in self.starts if start.optimizer == optimizer]
             reached |= zip(batch, descended(batch, optimizer), strict=True)
-        weights_B2DP = np.stack([reached[start] for start in self.starts])
-        return tuple(solved(self.starts, weights_B2DP))
+        return reached
+
+    @cached_property
+    def endings(self) -> tuple[Ending, ...]:
+        """In the order of the starts."""
+        return tuple(solved(self.starts, [self.reached[start] for start in self.starts]))

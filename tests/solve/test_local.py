@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError, data, exact_loss, gradient_norm, predict_memorization
+from dae_theory.solve import local
 from dae_theory.solve.derivatives import hessian_product
-from dae_theory.solve.local import solve_local_minimum
+from dae_theory.solve.local import solve_local_minima, solve_local_minimum
 from dae_theory.solve.reduced import common_span, span_and_outside
 
 TOLERANCE = 1e-9
@@ -96,6 +97,39 @@ def test_reduction_to_the_span_changes_nothing():
         large.w1 @ large.w2.T, basis @ (small.w1 @ small.w2.T) @ basis.T, atol=1e-5
     )
     assert own_gradient_norm(large.w1, large.w2, x @ basis.T, SIGMA, LAM) <= 1.01 * TOLERANCE
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_descent_begins_at_the_start(seed):
+    # Six columns in three dimensions, two of which the data span: one direction is left, no more.
+    x = data.simplex(3, 3, seed=5).x @ data.random_rotation(3, 3)
+    start = random_start(seed, 3, 6)
+    solution = solve_local_minimum(*start, x, SIGMA, LAM, tol=1e6)
+    np.testing.assert_allclose([solution.w1, solution.w2], start, atol=1e-13)
+    np.testing.assert_allclose(solution.loss, loss(*start, x, SIGMA, LAM), rtol=1e-12)
+
+
+def test_starts_side_by_side_end_where_each_ends_alone(monkeypatch):
+    monkeypatch.setattr(local, "LANES", 2)  # three starts take two turns
+    x = data.simplex(3, 12).x
+    samples = [x, 0.8 * x[::-1], x @ data.random_rotation(0, 12)]
+    starts = [random_start(2, 12, 6), random_start(3, 12, 6), random_start(13, 12, 6)]
+    starts[1][:, :, 4:] = 0
+    together = solve_local_minima(*zip(*starts, strict=True), samples, SIGMA, LAM, TOLERANCE)
+    for found, start, x in zip(together, starts, samples, strict=True):
+        alone = solve_local_minimum(*start, x, SIGMA, LAM, TOLERANCE)
+        assert found.converged
+        assert own_gradient_norm(found.w1, found.w2, x, SIGMA, LAM) <= 1.01 * TOLERANCE
+        np.testing.assert_allclose(found.loss, alone.loss, rtol=1e-10)
+        np.testing.assert_allclose([found.w1, found.w2], [alone.w1, alone.w2], atol=1e-5)
+
+
+def test_starts_side_by_side_have_equal_shapes():
+    x, w = np.eye(3), np.ones((3, 2))
+    with pytest.raises(InputError, match="equal shapes"):
+        solve_local_minima([w, w[:, :1]], [w, w[:, :1]], [x, x], SIGMA, LAM)
+    with pytest.raises(InputError, match="differ in shape"):
+        solve_local_minima([w], [w[:, :1]], [x], SIGMA, LAM)
 
 
 @pytest.mark.parametrize("which", [0, 1])
