@@ -2,10 +2,11 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
-from dae_theory import InputError, exact_loss, predict_memorization, solve_local_minimum
+from dae_theory import InputError, exact_loss, predict_memorization
 from dae_theory.data.mixtures import equiangular_directions
 from dae_theory.minima.census import (
     KINDS,
@@ -13,11 +14,15 @@ from dae_theory.minima.census import (
     Minimum,
     classify_minimum,
     count_minima,
+    find_minima,
     find_minimum,
 )
+from dae_theory.solve.local import solve_local_minima
 from dae_theory.statistics import wilson_interval
 
 SIGMA, LAM, N, D = 0.03, 0.005, 3, 5
+WIDEST = 2 * N  # of the nets here
+exact_loss = jax.jit(exact_loss)
 
 
 def samples(cosine=-0.3, n=N):
@@ -29,7 +34,9 @@ def stored_net(x, width=None):
     return prediction.w1.copy(), prediction.w2.copy()
 
 
-def loss_of(w1, w2, x):
+def loss_of(*weights_and_x):
+    *weights, x = weights_and_x
+    w1, w2 = (np.pad(w, ((0, 0), (0, WIDEST - w.shape[1]))) for w in weights)
     return float(exact_loss(w1, w2, x, SIGMA, LAM))
 
 
@@ -46,12 +53,26 @@ def on_bisector(x):
 # --- settling --------------------------------------------------------------------------------
 
 
+PAIR = samples(0.0, 2)
+
+
 @pytest.fixture(scope="module")
-def saddle():
-    """Two equal units on the bisector of two orthogonal samples: no descent tells them apart."""
-    x = samples(0.0, 2)
-    column = 0.6 * x.sum(axis=0)[:, None] * np.ones(2)
-    return solve_local_minimum(column, column, x, SIGMA, LAM), x
+def starts():
+    """Two equal units on the bisector of two orthogonal samples, which no descent tells apart; and
+    the net that stores both."""
+    column = 0.6 * PAIR.sum(axis=0)[:, None] * np.ones(2)
+    return [(column, column), stored_net(PAIR)]
+
+
+@pytest.fixture(scope="module")
+def descended(starts):
+    return solve_local_minima(*zip(*starts, strict=True), [PAIR, PAIR], SIGMA, LAM)
+
+
+@pytest.fixture(scope="module")
+def settled(descended):
+    weights = zip(*((solution.w1, solution.w2) for solution in descended), strict=True)
+    return find_minima(*weights, [PAIR, PAIR], SIGMA, LAM)
 
 
 def finite_difference_hessian(w1, w2, x, direction, step=1e-4):
@@ -59,33 +80,38 @@ def finite_difference_hessian(w1, w2, x, direction, step=1e-4):
     return (losses[0] - 2 * losses[1] + losses[2]) / step**2
 
 
-def test_a_saddle_is_left_for_a_minimum(saddle):
-    start, x = saddle
+def test_a_saddle_is_left_for_a_minimum(descended, settled):
+    start, end = descended[0], settled[0]
     assert start.converged
-    apart = np.stack([w * [1, -1] for w in (x[:1] - x[1:]).T * np.ones((2, 1, 1))])
-    curvature = finite_difference_hessian(start.w1, start.w2, x, apart / np.linalg.norm(apart))
+    apart = np.stack([w * [1, -1] for w in (PAIR[:1] - PAIR[1:]).T * np.ones((2, 1, 1))])
+    curvature = finite_difference_hessian(start.w1, start.w2, PAIR, apart / np.linalg.norm(apart))
     assert curvature < -0.01
-    end = find_minimum(start.w1, start.w2, x, SIGMA, LAM)
     assert end.is_minimum
     assert end.grad_norm <= 1e-9
     assert end.lowest >= -1e-7
     assert end.loss < start.loss - 0.01
-    assert end.loss == pytest.approx(loss_of(end.w1, end.w2, x), rel=1e-12)
+    assert end.loss == pytest.approx(loss_of(end.w1, end.w2, PAIR), rel=1e-12)
 
 
-def test_lowest_curvature_is_below_that_of_random_directions(saddle):
-    _, x = saddle
-    end = find_minimum(*stored_net(x), x, SIGMA, LAM)
+def test_a_minimum_beside_a_saddle_stays_where_it_is(descended, settled):
+    start, end = descended[1], settled[1]
+    assert end.is_minimum
+    assert end.loss == pytest.approx(start.loss, rel=1e-12)
+    np.testing.assert_allclose([end.w1, end.w2], [start.w1, start.w2], atol=1e-8)
+
+
+def test_lowest_curvature_is_below_that_of_random_directions(settled):
+    end = settled[1]
     for seed in range(5):
         direction = np.random.default_rng(seed).standard_normal((2, D, 2))
         direction /= np.linalg.norm(direction)
-        assert finite_difference_hessian(end.w1, end.w2, x, direction) >= end.lowest - 1e-6
+        assert finite_difference_hessian(end.w1, end.w2, PAIR, direction) >= end.lowest - 1e-6
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_random_starts_settle(seed):
     x = samples()
-    start = np.random.default_rng(seed).standard_normal((2, D, N))
+    start = np.random.default_rng(seed).standard_normal((2, D, N + 1))
     end = find_minimum(*start, x, SIGMA, LAM)
     again = find_minimum(end.w1, end.w2, x, SIGMA, LAM)
     assert end.is_minimum
