@@ -1,4 +1,4 @@
-"""Two CPU devices and float64 for all tests, which keep what they compile for the next session.
+"""Two CPU devices and float64 for all tests.
 
 `run_python` runs code in a fresh interpreter. The tests of a file run in one process, so that they
 share fixtures, unless a test names another group.
@@ -18,7 +18,7 @@ from dae_theory.commands import configure_jax  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
 
-configure_jax(float64=True)
+configure_jax(float64=True, compilation_cache=False)  # to write it has aborted a long session
 
 ROOT = Path(__file__).resolve().parents[1]
 needs_images = pytest.mark.skipif(
