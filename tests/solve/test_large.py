@@ -151,7 +151,7 @@ def test_solver_works_in_float64_without_global_x64(run_python):
     code = """
 import jax, numpy as np
 from dae_theory.data import simplex
-from dae_theory.solve_large import solve_large
+from dae_theory.solve.large import solve_large
 w = np.random.RandomState(2).normal(size=(2, 12, 6)) / np.sqrt(12)
 s = solve_large(*w, simplex(3, 12).x, 0.1, 1e-3, 1e-8)
 print(jax.config.jax_enable_x64, s.converged, s.w1.dtype)
