@@ -521,6 +521,7 @@ def test_without_from_the_regime_is_run_first(monkeypatch, run_dir, tmp_path):
         "--regime=memorize",
         f"--out={tmp_path / 'run'}",
         "--quick",
+        "--nocompilation_cache",  # as in this process
     ]
     assert (tmp_path / "stored-columns.png").is_file()
 
