@@ -13,7 +13,7 @@ from proofs_checks.memorize.experiment import build
 
 @pytest.fixture(scope="module")
 def experiment():
-    config = RunConfig("memorize", quick=True, data="simplex", n=4, p=8, sigma=0.02)
+    config = RunConfig("memorize", quick=True, data="simplex", n=4, p=40, sigma=0.02)
     return build(config, lambda what, done, total: None)
 
 
