@@ -1,1 +1,1 @@
-"""diffusion."""
+"""Denoisers for all noise levels, and sampling with them."""

@@ -1,1 +1,1 @@
-"""memorization."""
+"""Copies of training samples: nearest neighbours and gap ratios."""

@@ -1,1 +1,1 @@
-"""minima."""
+"""Is it a minimum, does one exist near by, and which are there?"""

@@ -1,1 +1,1 @@
-"""solve."""
+"""From a start to a stationary point of the exact objective."""

@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.data.files import check_labels
 from dae_theory.files import read_npz
 from dae_theory.theory.problem import Problem
 
@@ -39,7 +40,7 @@ def read_weights(path: str | Path) -> SavedWeights:
     sigma, lam = float(arrays["sigma"].item()), float(arrays["lam"].item())
     check_noise_and_decay(sigma, lam)
     labels = arrays.get("labels")
-    if labels is not None and labels.shape != (len(x_ND),):
-        raise InputError(f"{path}: labels have shape {labels.shape}, expected ({len(x_ND)},)")
+    if labels is not None:
+        check_labels(labels, len(x_ND), Path(path))
     w1_DP, w2_DP = arrays["W1"].astype(float), arrays["W2"].astype(float)
     return SavedWeights(w1_DP, w2_DP, Problem(x_ND, sigma, lam, labels))

@@ -189,6 +189,7 @@ BAD_WEIGHTS = {
     "sigma must be one number": bad("sigma", np.ones(2)),
     "key 'W1' is missing": lambda arrays: {k: v for k, v in arrays.items() if k != "W1"},
     "labels have shape": bad("labels", np.zeros(7)),
+    "labels contain NaN": bad("labels", np.full(3, np.nan)),
 }
 
 
