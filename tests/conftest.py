@@ -12,6 +12,7 @@ from pathlib import Path
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = TWO_DEVICES
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from dae_theory.commands import configure_jax  # noqa: E402
@@ -35,6 +36,18 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item, nextitem):
+    """Free the programs of a group: XLA crashes near the kernel's limit of 65,530 memory maps."""
+    if nextitem is None or group_of(nextitem) != group_of(item):
+        jax.clear_caches()
+
+
+def group_of(item) -> str:
+    """Tests of one group share a process, and so their fixtures and programs."""
+    return item.get_closest_marker("xdist_group").args[0]
 
 
 @pytest.fixture
