@@ -19,9 +19,11 @@ from dae_theory.commands import configure_jax  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
 
-configure_jax(float64=True, compilation_cache=False)  # to write it has aborted a long session
+configure_jax(float64=True)
 
 ROOT = Path(__file__).resolve().parents[1]
+# Folders of tests whose programs run for less time than XLA takes to optimize them.
+UNOPTIMIZED = {ROOT / "tests" / room for room in ("minima", "relu", "solve", "theory", "weights")}
 needs_images = pytest.mark.skipif(
     not any(
         (f / FASHION_MNIST_FILES["train"]).is_file() for f in (FASHION_MNIST_FOLDER, cache_folder())
@@ -36,6 +38,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Compile in less time where compiling is most of the work."""
+    unoptimized = item.path.parent in UNOPTIMIZED
+    jax.config.update("jax_disable_most_optimizations", unoptimized)
 
 
 @pytest.hookimpl(trylast=True)

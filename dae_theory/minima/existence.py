@@ -11,8 +11,8 @@ enclosed by interval arithmetic.
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Array, Float
-from scipy.stats import norm
 
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
 
@@ -88,7 +88,7 @@ def hessian_lipschitz(
     y_N = lengths_N + sigma * chi4
     r_N = a * b * y_N + lengths_N
     reach_P = norm2_P + radius
-    density_NP = norm.pdf(z_NP) / (sigma * smallest_P)
+    density_NP = scipy.stats.norm.pdf(z_NP) / (sigma * smallest_P)
     first_NP = 6 * y_N[:, None] ** 2 * (reach_P * (a + b) * y_N[:, None] + r_N[:, None])
     second_NP = (
         2

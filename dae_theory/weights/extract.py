@@ -9,10 +9,11 @@ weights can read.
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from jaxtyping import Array, Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from dae_theory.checks import (
     InputError,
@@ -315,7 +316,7 @@ def _leaks(
     z_KP = samples_KD @ (w1_DP[:, live_P] / np.linalg.norm(w1_DP[:, live_P], axis=0)) / sigma
     own_KP = groups_P[live_P] == np.arange(len(samples_KD))[:, None]
     wrong_K = np.max(np.where(own_KP, -z_KP, z_KP), axis=1)
-    energy_K = (1 + wrong_K**2) * norm.cdf(wrong_K) + wrong_K * norm.pdf(wrong_K)
+    energy_K = (1 + wrong_K**2) * ndtr(wrong_K) + wrong_K * scipy.stats.norm.pdf(wrong_K)
     return np.maximum(energy_K, 0.0) * sigma**2 / np.sum(samples_KD**2, axis=1)
 
 

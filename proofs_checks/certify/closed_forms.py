@@ -7,7 +7,7 @@ margin of EXACT_MARGIN the theory does not apply to exact statements: they are v
 from dataclasses import replace
 
 import numpy as np
-import scipy.stats
+import scipy
 
 from dae_theory.minima.second_order import SecondOrder
 from dae_theory.statistics import log_log_slope

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import jax
 import numpy as np
+import scipy
 from jaxtyping import Float
-from scipy.stats import kstest
 
 from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser
 from dae_theory.statistics import log_log_slope
@@ -63,7 +63,7 @@ def sample_pair(
 def lengths(e: StoredPair) -> Measured:
     """Kolmogorov distance of the samples' coordinate along ±x, over ‖x‖, to a standard normal."""
     length_SM = sample_pair(e, -1.0, np.geomspace(50.0, 1e-3, 120)[None])[0, ..., 0]
-    distance_S = np.array([kstest(length_M, "norm").statistic for length_M in length_SM])
+    distance_S = np.array([scipy.stats.kstest(one_M, "norm").statistic for one_M in length_SM])
     return Measured(
         float(np.std(length_SM)),
         1.0,

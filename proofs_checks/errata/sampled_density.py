@@ -9,10 +9,10 @@ from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from scipy.integrate import trapezoid
 from scipy.special import logsumexp
-from scipy.stats import norm
 
 from dae_theory.relu.model import denoise
 from dae_theory.statistics import log_log_slope
@@ -55,7 +55,7 @@ def sampled_gaussian(scale: float) -> tuple[float, float]:
     def slope(y, net):
         return (y - np.asarray(denoise(net.w1, net.w2, y))) / net.sigma
 
-    quantiles = norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
+    quantiles = scipy.stats.norm.ppf((np.arange(64) + 0.5) / 64)[:, None]
     y = levels[0] * quantiles
     for net, following in pairwise(nets):  # Heun steps
         step, first = following.sigma - net.sigma, slope(y, net)
@@ -67,8 +67,8 @@ def sampled_gaussian(scale: float) -> tuple[float, float]:
 def kl_to_smoothed(std: float, x_N1: Float[np.ndarray, "N 1"], width: float) -> float:
     """KL(N(0, std²), mean_i N(x_i, width²)) by quadrature on a grid."""
     y = std * np.linspace(-9, 9, 40_001)
-    log_p = norm.logpdf(y, 0, std)
-    log_q = logsumexp(norm.logpdf(y, x_N1, width), axis=0) - np.log(len(x_N1))
+    log_p = scipy.stats.norm.logpdf(y, 0, std)
+    log_q = logsumexp(scipy.stats.norm.logpdf(y, x_N1, width), axis=0) - np.log(len(x_N1))
     return float(trapezoid(np.exp(log_p) * (log_p - log_q), y))
 
 

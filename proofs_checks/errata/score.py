@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from jaxtyping import Float
 from scipy.special import logsumexp
-from scipy.stats import multivariate_normal
 
 from dae_theory.data.mixtures import Mixture, separable_mixture
 from dae_theory.diffusion.denoisers import mixture_denoiser
@@ -50,7 +50,8 @@ def score_by_differences(
 
     def log_density(at_ND):
         parts = zip(mixture.priors, mixture.means, mixture.covs, strict=True)
-        normals = [np.log(r) + multivariate_normal.logpdf(at_ND, m, c + noise) for r, m, c in parts]
+        normal = scipy.stats.multivariate_normal
+        normals = [np.log(r) + normal.logpdf(at_ND, m, c + noise) for r, m, c in parts]
         return logsumexp(normals, axis=0)
 
     shifts = step * np.eye(y_ND.shape[1])

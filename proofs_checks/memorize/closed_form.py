@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr
 
 from proofs_checks.claims import Claim, Kind, Measured, Mutant
 from proofs_checks.memorize.experiment import Memorization, separable
@@ -28,7 +28,7 @@ def flip_probability(e: Memorization) -> Measured:
     i, j = np.unravel_index(np.argmin(sign * (e.problem.x @ u)), sign.shape)
     y = noised(e.problem.x[i : i + 1], e.problem.sigma * e.z / 2, FLIP_DRAWS)
     flips = float(np.mean(sign[i, j] * (y @ u[:, j]) < 0))
-    predicted = float(norm.cdf(-2))
+    predicted = float(ndtr(-2))
     standard_error = np.sqrt(predicted * (1 - predicted) / FLIP_DRAWS)
     return Measured(
         flips,
