@@ -1,6 +1,7 @@
 """Rooms import strictly downward, in the order of docs/ARCHITECTURE.md."""
 
 import ast
+import os
 from pathlib import Path
 
 import pytest
@@ -62,3 +63,10 @@ def test_a_regime_imports_no_other():
         for path in (ROOT / "proofs_checks" / name).rglob("*.py"):
             others = {room_of(m) for m in imported_modules(path) if m.startswith("proofs_checks.")}
             assert not others & (names - {name}), path
+
+
+def test_tests_of_a_group_share_a_process(request):
+    """pytest-xdist reads the group from an id that pytest 9.2 keeps to itself."""
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        pytest.skip("all tests share this process")
+    assert request.node.nodeid.endswith("@test_architecture")
