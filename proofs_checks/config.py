@@ -71,17 +71,20 @@ class RunConfig:
 @dataclass(frozen=True)
 class DataUsed:
     """Samples that claims were checked on: the data set's ``name`` and the hash of all of it that
-    was looked at, how samples were selected from it, and the hash of those (SHA-256)."""
+    was looked at, how samples were selected from it, the hash of those (SHA-256), and what reading
+    a user's files left out or changed."""
 
     name: str
     sha256: str
     selection: str
     selected_sha256: str
+    read: str = ""
 
 
 def data_used(dataset: Dataset, x_ND: Float[np.ndarray, "N D"], selection: str) -> DataUsed:
     """The record of the samples ``x_ND``, selected from a data set."""
-    return DataUsed(dataset.name, dataset.sha256, selection, Dataset("", x_ND).sha256)
+    selected = Dataset("", x_ND).sha256
+    return DataUsed(dataset.name, dataset.sha256, selection, selected, dataset.note)
 
 
 def load_data(config: RunConfig, name: str, n: int) -> Dataset:

@@ -120,7 +120,8 @@ def run(
         results += found
         settings[regime.name] = experiment.settings
         data[regime.name] = experiment.data
-        print_regime(regime.name, experiment.settings, found, verbose)
+        read = [f"{used.name}: {used.read}" for used in experiment.data if used.read]
+        print_regime(regime.name, experiment.settings, read, found, verbose)
         if out is not None:
             arrays |= {f"{regime.name}/{name}": a for name, a in experiment.arrays.items()}
             wall_s = time.monotonic() - start
@@ -128,15 +129,19 @@ def run(
     return finish(results, time.monotonic() - start, out)
 
 
-def print_regime(regime: str, settings: dict, found: list[Result], verbose: bool) -> None:
-    """The table of one regime under a line that says what was checked."""
+def print_regime(
+    regime: str, settings: dict, read: list[str], found: list[Result], verbose: bool
+) -> None:
+    """The table of one regime under a line that says what was checked, and lines on what was read
+    of the user's files."""
     console = Console(width=CONSOLE_WIDTH, highlight=False)
     console.print()
     console.print(f"{regime}", style="bold", end=" ")
     text = ", ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items()
     )
-    console.print(text, markup=False)
+    for line in (text, *dict.fromkeys(read)):
+        console.print(line, markup=False)
     print_table(found, verbose, console)
 
 

@@ -123,13 +123,15 @@ def grid_cells(config: SweepConfig) -> list[Cell]:
 class Source:
     """Where training samples come from, and the samples (T, D) held out from all of them.
 
-    ``pool`` (M, D) is None for synthetic data; ``mixture`` is None unless it is known.
+    ``pool`` (M, D) is None for synthetic data; ``mixture`` is None unless it is known. ``note``
+    says what reading a user's files left out or changed.
     """
 
     name: str
     held_out: Float[np.ndarray, "T D"]
     pool: Float[np.ndarray, "M D"] | None = None
     mixture: Mixture | None = None
+    note: str = ""
 
     @property
     def digest(self) -> str:
@@ -160,7 +162,8 @@ def load_source(config: SweepConfig) -> Source:
         simplex(max(config.n), config.dimension)  # raises when the dimension is too small
         random_TD = np.random.default_rng(0).standard_normal((config.held_out, config.dimension))
         return Source(config.data, random_TD / np.linalg.norm(random_TD, axis=1, keepdims=True))
-    x_MD = load(config.data, config.limit, size=config.size, center=config.center).x
+    dataset = load(config.data, config.limit, size=config.size, center=config.center)
+    x_MD = dataset.x
     count = min(config.held_out, int(HELD_OUT_SHARE * len(x_MD)))
     if count == 0:
         raise InputError(f"data: {config.data} has {len(x_MD)} samples; a sweep needs at least 5")
@@ -170,7 +173,7 @@ def load_source(config: SweepConfig) -> Source:
             f"{max(config.n)}; ask for fewer, or raise --limit if it has more"
         )
     x_MD = x_MD[np.random.default_rng(0).permutation(len(x_MD))]
-    return Source(config.data, x_MD[:count], pool=x_MD[count:])
+    return Source(config.data, x_MD[:count], pool=x_MD[count:], note=dataset.note)
 
 
 def training_samples(

@@ -26,12 +26,19 @@ def read_weights(path: str | Path) -> SavedWeights:
     """Read keys W1, W2 (D, P), X (N, D), sigma, lam and optionally labels (N,) from an .npz file.
 
     Raises:
-      InputError: for a missing or damaged file, a missing key, wrong shapes, NaN, σ ≤ 0, λ < 0.
+      InputError: for a missing or damaged file, a missing or unknown key, wrong shapes, NaN, σ ≤ 0,
+        λ < 0.
     """
     arrays = read_npz(Path(path))
     for key in KEYS:
         if key not in arrays:
             raise InputError(f"{path}: key {key!r} is missing; it has {sorted(arrays)}")
+    unknown = sorted(arrays.keys() - {*KEYS, "labels"})
+    if unknown:
+        raise InputError(
+            f"{path}: {', '.join(unknown)}: unknown; the net is W2 relu(W1ᵀ x), without biases, "
+            f"and the keys are {', '.join(KEYS)} and labels"
+        )
     for key in ("sigma", "lam"):
         if arrays[key].size != 1 or arrays[key].dtype.kind not in "fiu":
             raise InputError(f"{path}: {key} must be one number, got shape {arrays[key].shape}")
