@@ -45,7 +45,14 @@ def check_noise_and_decay(sigma: float, lam: float) -> None:
         raise InputError(f"lam: the weight decay must be finite and >= 0, got {lam}")
 
 
-def check_count(value: int, name: str, minimum: int = 1) -> None:
-    """Raise InputError unless ``value`` is at least ``minimum``."""
+def check_count(value: int, name: str, minimum: int = 1, maximum: int | None = None) -> None:
+    """Raise InputError unless ``value`` is at least ``minimum`` and at most ``maximum``, if given."""
     if value < minimum:
         raise InputError(f"{name}: must be at least {minimum}, got {value}")
+    if maximum is not None and value > maximum:
+        raise InputError(f"{name}: must be at most {maximum}, got {value}")
+
+
+def check_seed(value: int, name: str = "seed") -> None:
+    """Raise InputError unless NumPy and JAX take ``value`` as a seed."""
+    check_count(value, name, 0, 2**32 - 1)

@@ -1,6 +1,7 @@
 """Check the theory, claim by claim: ``python -m proofs_checks.run --regime=memorize``.
 
-Exit status 0 when every verdict is as expected or vacuous, 1 when one is not, 2 on bad input.
+Exit status 0 when every verdict is as expected or vacuous, 1 when one is not, 2 on bad input, 3 on
+an unforeseen error.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ class Options:
     out: str | None = option(None, "Folder for the report, the results and the figures.")
     claim: str | None = option(None, "Check this claim only.")
     list: bool = option(False, "List the claims and stop.")
-    verbose: bool = option(False, "Print statements, assumptions and notes.")
+    verbose: bool = option(False, "Print statements, assumptions, notes, and tracebacks.")
 
 
 def main(argv: list[str]) -> int:
@@ -55,9 +56,7 @@ def main(argv: list[str]) -> int:
             out=None if options.out is None else Path(options.out),
         )
 
-    return run_main(
-        command, Options, argv, __doc__, lambda error: f"out: cannot write there ({error})"
-    )
+    return run_main(command, Options, argv, __doc__)
 
 
 def print_claims(config: RunConfig, verbose: bool) -> None:

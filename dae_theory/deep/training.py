@@ -24,7 +24,7 @@ import optax
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dae_theory.checks import InputError, check_count
+from dae_theory.checks import InputError, check_count, check_seed
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
 from dae_theory.deep.images import SOURCES, TrainingSet, training_set
@@ -71,6 +71,9 @@ class DeepConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every"):
             check_count(getattr(self, name), name)
+        check_seed(self.seed)
+        for name in ("images", "planted"):
+            check_count(getattr(self, name), name, 0)
         for name in ("steps", "checkpoint_every"):
             if getattr(self, name) % STRIDE:
                 raise InputError(f"{name}: must be a multiple of {STRIDE}")
