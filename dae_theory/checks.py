@@ -46,7 +46,7 @@ def check_noise_and_decay(sigma: float, lam: float) -> None:
 
 
 def check_count(value: int, name: str, minimum: int = 1, maximum: int | None = None) -> None:
-    """Raise InputError unless ``value`` is at least ``minimum`` and at most ``maximum``, if given."""
+    """Raise InputError unless ``value`` is at least ``minimum`` and at most ``maximum``."""
     if value < minimum:
         raise InputError(f"{name}: must be at least {minimum}, got {value}")
     if maximum is not None and value > maximum:

@@ -181,7 +181,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     try:
         config = config_from_fields(card["config"])
         expected = card["weights"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{card_path}: damaged card ({error}); get the file anew") from error
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != expected:

@@ -191,13 +191,17 @@ def advance(
 
 
 def read_config(out: Path) -> DeepConfig:
-    """The configuration of a training folder."""
+    """The configuration of a training folder.
+
+    Raises:
+      InputError: when there is none, or it is damaged.
+    """
     path = out / "config.json"
     if not path.is_file():
         raise InputError(f"{out}: holds no training (no config.json)")
     try:
         return config_from_fields(read_settings(path))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{path}: not of a training, or of another version ({error})") from error
 
 
@@ -207,13 +211,22 @@ def config_from_fields(fields: dict) -> DeepConfig:
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
-    """The lines of metrics.csv that are whole."""
+    """The lines of metrics.csv that are whole.
+
+    Raises:
+      InputError: when it is damaged.
+    """
     path = out / "metrics.csv"
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in COLUMNS)]
-    return [{name: float(row[name]) for name in COLUMNS} for row in rows]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in COLUMNS)]
+        return [{name: float(row[name]) for name in COLUMNS} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); delete it to go on without the first part of the curve"
+        ) from error
 
 
 def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:

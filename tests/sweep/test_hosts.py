@@ -97,7 +97,7 @@ def test_something_else_at_the_port_is_said(port):
 
     with socket.create_server(("127.0.0.1", port)) as server, ThreadPoolExecutor() as pool:
         pool.submit(serve, server)
-        with pytest.raises(InputError, match="answers: HTTP/1.1 400 Bad Request"):
+        with pytest.raises(InputError, match=r"answers: HTTP/1\.1 400 Bad Request"):
             meets(port, 2, 1)
 
 
@@ -142,5 +142,5 @@ def test_addresses_of_version_six():
 
 
 def test_an_unknown_host_is_refused_at_once():
-    with pytest.raises(InputError, match="no host 'nosuchhost.invalid'"):
+    with pytest.raises(InputError, match=r"no host 'nosuchhost\.invalid'"):
         meet(checked_meeting("nosuchhost.invalid:1234", 2, 1, 60), silent)
