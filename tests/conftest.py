@@ -69,6 +69,15 @@ def run_python():
     return run
 
 
+@pytest.fixture
+def without_fashion_mnist(monkeypatch, tmp_path):
+    """A machine without Fashion-MNIST, and without a network."""
+    monkeypatch.setattr("dae_theory.data.images.FASHION_MNIST_FOLDER", tmp_path)
+    monkeypatch.setattr("dae_theory.data.images.FASHION_MNIST_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("DAE_THEORY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+
+
 @pytest.fixture(scope="session")
 def experiment_of():
     """`test_registry.experiment_of`: the quick experiment of a regime, on 'default' or other data.
