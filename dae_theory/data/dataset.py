@@ -81,3 +81,11 @@ def centred(dataset: Dataset) -> Dataset:
     """The data set with its mean over samples subtracted and kept as ``offset``."""
     mean_D = dataset.x.mean(axis=0)
     return replace(dataset, x=dataset.x - mean_D, offset=mean_D)
+
+
+def nothing_left(dataset: Dataset) -> bool:
+    """Whether centring left nothing but rounding, because all samples are equal."""
+    if dataset.offset is None:
+        return False
+    rounding = 1e-12 * np.abs(dataset.offset).max()
+    return bool(np.abs(dataset.x).max() <= rounding)

@@ -304,7 +304,7 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
             if not np.isfinite(loss):
                 raise InputError(
                     f"training diverged by step {step} (loss {loss}); lower "
-                    f"learning_rate={config.learning_rate} and train in a new folder"
+                    f"learning_rate={config.learning_rate:g} and train in a new folder"
                 )
             rows.append({"step": step, "loss": loss, "seconds": before + time.monotonic() - start})
             _write_metrics(out, rows)
