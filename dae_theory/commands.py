@@ -55,6 +55,7 @@ DEFINE = {
 }
 
 BAD_INPUT, UNFORESEEN = 2, 3  # exit statuses
+TOO_LARGE = ("RESOURCE_EXHAUSTED", "array is too big", "Maximum allowed dimension", "too large")
 SHOWN = 200  # characters of an unforeseen error's message
 
 flags.disclaim_key_flags()  # --help lists the options under the command's file, not this one
@@ -225,8 +226,8 @@ def _said_of(error: Exception) -> str:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"cannot read or write {where}{error.strerror or text}"
-    if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in text:
-        return f"out of memory ({text[:SHOWN]}); take fewer samples or units, or smaller images"
+    if isinstance(error, (MemoryError, OverflowError)) or any(part in text for part in TOO_LARGE):
+        return f"too large for this machine ({text[:SHOWN]}); take fewer or smaller numbers"
     return f"unforeseen {type(error).__name__} ({text[:SHOWN]}); --verbose shows where"
 
 

@@ -156,7 +156,7 @@ def test_no_memory_is_one_line_and_status_three(capsys, error):
 
     status, _, err = ran(capsys, command=hungry)
     assert (status, err.count("\n")) == (3, 1)
-    assert err.startswith(f"error: out of memory ({error}); take fewer samples or units")
+    assert err.startswith(f"error: too large for this machine ({error}); take fewer")
 
 
 def test_a_command_may_have_more_to_say_when_verbose(capsys):

@@ -43,6 +43,7 @@ def read_image(
 
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # on damaged notes of a camera
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(path) as file:
                 white, image = _decoded(path, file, size)

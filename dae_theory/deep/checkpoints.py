@@ -201,7 +201,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     try:
         config = config_from_fields(card["config"])
         expected = card["weights"]["sha256"]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        wanted = jax.eval_shape(lambda: init_state(config)).params
+    except Exception as error:  # a network with impossible settings fails in many ways
         raise InputError(f"{card_path}: damaged card ({error}); get the file anew") from error
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != expected:
@@ -211,7 +212,6 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         leaves = {key: jnp.asarray(archive[key], jnp.float32) for key in archive.files}
     params = flax.traverse_util.unflatten_dict(leaves, sep="/")
-    wanted = jax.eval_shape(lambda: init_state(config)).params
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, wanted):
         raise InputError(f"{path}: the weights do not fit the network of the card")
     return Checkpoint(path.stem, config, params, card)

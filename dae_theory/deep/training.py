@@ -201,7 +201,7 @@ def read_config(out: Path) -> DeepConfig:
         raise InputError(f"{out}: holds no training (no config.json)")
     try:
         return config_from_fields(read_settings(path))
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not of a training, or of another version ({error})") from error
 
 
