@@ -82,7 +82,7 @@ def compare(options: Options) -> int:
     times = []
     for _ in range(options.repeats):
         begin = time.perf_counter()
-        ours = nearest_two(samples_MD, train_ND)
+        ours = nearest_two(samples_MD, train_ND, np.arange(len(train_ND)))
         times.append(time.perf_counter() - begin)
     peak = machine.peak_memory_mib()
     peer_MD = samples_MD[: options.peer]

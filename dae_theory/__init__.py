@@ -50,8 +50,10 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Nearest",
             "NearestCosine",
             "duplicate_groups",
+            "near_duplicate_groups",
             "nearest_cosine",
             "nearest_two",
+            "with_mirrored",
         ],
         "diffusion.denoisers": [
             "Denoiser",

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+LARGEST = 1e15  # the squares of many such numbers are finite in float32
+
 
 class InputError(ValueError):
     """The input cannot be used; the message says why and how to mend it."""
@@ -22,6 +24,16 @@ def check_samples(x_ND: np.ndarray, name: str = "samples") -> np.ndarray:
     if not np.all(np.isfinite(x_ND)):
         raise InputError(f"{name}: contains NaN or infinite values; remove or replace them")
     return x_ND
+
+
+def check_size(x_ND: np.ndarray, name: str) -> None:
+    """Raise InputError unless the squares of ``x_ND`` are far from the end of float32."""
+    largest = float(np.max(np.abs(x_ND)))
+    if largest > LARGEST:
+        raise InputError(
+            f"{name}: has values up to {largest:.3g}, too large to compute with; divide the data, "
+            "and the noise level with them"
+        )
 
 
 def check_weights(w1_DP: np.ndarray, w2_DP: np.ndarray, n_features: int) -> None:
@@ -45,7 +57,14 @@ def check_noise_and_decay(sigma: float, lam: float) -> None:
         raise InputError(f"lam: the weight decay must be finite and >= 0, got {lam}")
 
 
-def check_count(value: int, name: str, minimum: int = 1) -> None:
-    """Raise InputError unless ``value`` is at least ``minimum``."""
+def check_count(value: int, name: str, minimum: int = 1, maximum: int | None = None) -> None:
+    """Raise InputError unless ``value`` is at least ``minimum`` and at most ``maximum``."""
     if value < minimum:
         raise InputError(f"{name}: must be at least {minimum}, got {value}")
+    if maximum is not None and value > maximum:
+        raise InputError(f"{name}: must be at most {maximum}, got {value}")
+
+
+def check_seed(value: int, name: str = "seed") -> None:
+    """Raise InputError unless NumPy and JAX take ``value`` as a seed."""
+    check_count(value, name, 0, 2**32 - 1)

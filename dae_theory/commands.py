@@ -21,6 +21,7 @@ import io
 import os
 import sys
 import time
+import traceback
 import types
 import typing
 import warnings
@@ -52,6 +53,10 @@ DEFINE = {
     int: flags.DEFINE_integer,
     str: flags.DEFINE_string,
 }
+
+BAD_INPUT, UNFORESEEN = 2, 3  # exit statuses
+TOO_LARGE = ("RESOURCE_EXHAUSTED", "array is too big", "Maximum allowed dimension", "too large")
+SHOWN = 200  # characters of an unforeseen error's message
 
 flags.disclaim_key_flags()  # --help lists the options under the command's file, not this one
 
@@ -141,6 +146,13 @@ class CommonOptions:
     compilation_cache: bool = option(True, "Keep compiled programs for later runs.")
 
 
+@dataclasses.dataclass(frozen=True)
+class VerboseOption:
+    """What every command has that does not have more to say when it is verbose."""
+
+    verbose: bool = option(False, "Show the traceback of an error that was not foreseen.")
+
+
 def parse_options(options: flags.FlagValues, argv: Sequence[str], description: str) -> bool:
     """Set the options from the command line; on --help print it, and return False.
 
@@ -163,34 +175,68 @@ def run_main(
     options_class: type[Config],
     argv: Sequence[str],
     description: str,
-    on_os_error: Callable[[OSError], str] = str,
 ) -> int:
-    """Run a command line; returns the exit status, 2 after one line on stderr for bad input.
+    """Run a command line; returns the exit status.
+
+    That is the command's, or after one line on stderr BAD_INPUT, also for a file that cannot be
+    read or written, or UNFORESEEN for any other error, whose traceback --verbose shows.
 
     Args:
       command: does the work; returns the exit status.
       options_class: frozen dataclass of `option` fields, which ``command`` takes.
       argv: name of the program and its arguments.
       description: printed by --help before the options.
-      on_os_error: what to say of a file that cannot be read or written.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # terminals that lack σ or …
     values = flags.FlagValues()
     define_flags(options_class, values)
+    if "verbose" not in values:
+        define_flags(VerboseOption, values)
     define_flags(CommonOptions, values)
     try:
         if not parse_options(values, argv, description):
-            return 0
-        if not values.compilation_cache:
-            jax.config.update("jax_enable_compilation_cache", False)
-        return command(config_from_flags(options_class, values))
-    except (InputError, flags.Error) as error:
-        print(f"error: {error}", file=sys.stderr)
-    except OSError as error:
-        print(f"error: {on_os_error(error)}", file=sys.stderr)
-    return 2
+            status = 0
+        else:
+            if not values.compilation_cache:
+                jax.config.update("jax_enable_compilation_cache", False)
+            status = command(config_from_flags(options_class, values))
+        sys.stdout.flush()
+    except BrokenPipeError:  # of `| head`, which has seen enough
+        _give_up_stdout()
+        return BAD_INPUT
+    except (InputError, flags.Error, OSError) as error:
+        print(f"error: {_said_of(error)}", file=sys.stderr)
+        _give_up_stdout()
+        return BAD_INPUT
+    except Exception as error:
+        if values["verbose"].value:
+            traceback.print_exc()
+        print(f"error: {_said_of(error)}", file=sys.stderr)
+        return UNFORESEEN
+    return status
+
+
+def _said_of(error: Exception) -> str:
+    """One line on an error."""
+    text = " ".join(str(error).split())
+    if isinstance(error, (InputError, flags.Error)):
+        return text
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return f"cannot read or write {where}{error.strerror or text}"
+    if isinstance(error, (MemoryError, OverflowError)) or any(part in text for part in TOO_LARGE):
+        return f"too large for this machine ({text[:SHOWN]}); take fewer or smaller numbers"
+    return f"unforeseen {type(error).__name__} ({text[:SHOWN]}); --verbose shows where"
+
+
+def _give_up_stdout() -> None:
+    """What could not be written to stdout is dropped, or Python would try again at its end."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def configure_jax(*, float64: bool, compilation_cache: bool = True) -> None:

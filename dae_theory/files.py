@@ -71,6 +71,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {key: archive[key] for key in archive.files}
     except Exception as error:  # zipfile, zlib and numpy raise many kinds for a damaged file
+        if "allow_pickle" in str(error):
+            raise InputError(f"{path}: holds Python objects; save arrays of numbers") from error
         raise InputError(f"{path}: truncated or not an .npz file ({error})") from error
 
 

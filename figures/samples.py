@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
-from dae_theory.checks import InputError, check_count
+from dae_theory.checks import InputError, check_count, check_seed
 from dae_theory.commands import configure_jax, option, run_main
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
 from dae_theory.deep.evaluation import prompts
@@ -48,7 +48,7 @@ class Options:
         if self.out is None:
             raise InputError("out: say where the samples go, --out=DIR")
         check_count(self.count, "count")
-        check_count(self.seed, "seed", 0)
+        check_seed(self.seed)
 
 
 def chosen_captions(options: Options, checkpoint: Checkpoint, data: TrainingSet) -> list[str]:
@@ -125,13 +125,7 @@ def draw_samples(options: Options) -> int:
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns the exit status."""
-    return run_main(
-        draw_samples,
-        Options,
-        argv,
-        __doc__,
-        on_os_error=lambda error: f"out: cannot write there ({error})",
-    )
+    return run_main(draw_samples, Options, argv, __doc__)
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 """What a run is asked to do, and the data that it names."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.checks import InputError, check_count, check_noise_and_decay
+from dae_theory.checks import InputError, check_count, check_noise_and_decay, check_size
 from dae_theory.commands import option
-from dae_theory.data import NAMES, Dataset, load
+from dae_theory.data import NAMES, Dataset, load, nothing_left
 
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")
-QUICK_SEEDS = 4
+QUICK_SEEDS, MOST_SEEDS = 4, 10_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class RunConfig:
         for name in ("n", "p", "size"):
             if getattr(self, name) is not None:
                 check_count(getattr(self, name), name)
-        check_count(self.seeds, "seeds")
+        check_count(self.seeds, "seeds", 1, MOST_SEEDS)
         check_count(self.limit, "limit")
         check_noise_and_decay(
             1.0 if self.sigma is None else self.sigma, 0.0 if self.lam is None else self.lam
@@ -71,27 +71,37 @@ class RunConfig:
 @dataclass(frozen=True)
 class DataUsed:
     """Samples that claims were checked on: the data set's ``name`` and the hash of all of it that
-    was looked at, how samples were selected from it, and the hash of those (SHA-256)."""
+    was looked at, how samples were selected from it, the hash of those (SHA-256), and what reading
+    a user's files left out or changed."""
 
     name: str
     sha256: str
     selection: str
     selected_sha256: str
+    read: str = ""
 
 
 def data_used(dataset: Dataset, x_ND: Float[np.ndarray, "N D"], selection: str) -> DataUsed:
     """The record of the samples ``x_ND``, selected from a data set."""
-    return DataUsed(dataset.name, dataset.sha256, selection, Dataset("", x_ND).sha256)
+    selected = Dataset("", x_ND).sha256
+    return DataUsed(dataset.name, dataset.sha256, selection, selected, dataset.note)
 
 
 def load_data(config: RunConfig, name: str, n: int) -> Dataset:
     """The named data set as the config reads it, with at least ``n`` samples if it has as many.
 
     Raises:
-      InputError: for data that cannot be read, or fewer samples than the config asks for.
+      InputError: for data that cannot be read or are too large, or fewer samples than the config
+        asks for.
     """
     limit = n if name == "simplex" else max(config.limit, n)
     dataset = load(name, limit, size=config.size, gray=config.gray, center=config.center)
+    check_size(dataset.x, "data")
+    if nothing_left(dataset):
+        left = (
+            "all samples are equal: nothing is left of them without their mean; --nocenter keeps it"
+        )
+        dataset = replace(dataset, note="; ".join(filter(None, (dataset.note, left))))
     if config.n is not None and len(dataset.x) < n:
         raise InputError(f"n: {name} has {len(dataset.x)} samples, asked for {n}")
     return dataset

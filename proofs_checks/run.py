@@ -1,6 +1,7 @@
 """Check the theory, claim by claim: ``python -m proofs_checks.run --regime=memorize``.
 
-Exit status 0 when every verdict is as expected or vacuous, 1 when one is not, 2 on bad input.
+Exit status 0 when every verdict is as expected or vacuous, 1 when one is not, 2 on bad input, 3 on
+an unforeseen error.
 """
 
 import contextlib
@@ -37,7 +38,7 @@ class Options:
     out: str | None = option(None, "Folder for the report, the results and the figures.")
     claim: str | None = option(None, "Check this claim only.")
     list: bool = option(False, "List the claims and stop.")
-    verbose: bool = option(False, "Print statements, assumptions and notes.")
+    verbose: bool = option(False, "Print statements, assumptions, notes, and tracebacks.")
 
 
 def main(argv: list[str]) -> int:
@@ -55,9 +56,7 @@ def main(argv: list[str]) -> int:
             out=None if options.out is None else Path(options.out),
         )
 
-    return run_main(
-        command, Options, argv, __doc__, lambda error: f"out: cannot write there ({error})"
-    )
+    return run_main(command, Options, argv, __doc__)
 
 
 def print_claims(config: RunConfig, verbose: bool) -> None:
@@ -120,7 +119,8 @@ def run(
         results += found
         settings[regime.name] = experiment.settings
         data[regime.name] = experiment.data
-        print_regime(regime.name, experiment.settings, found, verbose)
+        read = [f"{used.name}: {used.read}" for used in experiment.data if used.read]
+        print_regime(regime.name, experiment.settings, read, found, verbose)
         if out is not None:
             arrays |= {f"{regime.name}/{name}": a for name, a in experiment.arrays.items()}
             wall_s = time.monotonic() - start
@@ -128,15 +128,19 @@ def run(
     return finish(results, time.monotonic() - start, out)
 
 
-def print_regime(regime: str, settings: dict, found: list[Result], verbose: bool) -> None:
-    """The table of one regime under a line that says what was checked."""
+def print_regime(
+    regime: str, settings: dict, read: list[str], found: list[Result], verbose: bool
+) -> None:
+    """The table of one regime under a line that says what was checked, and lines on what was read
+    of the user's files."""
     console = Console(width=CONSOLE_WIDTH, highlight=False)
     console.print()
     console.print(f"{regime}", style="bold", end=" ")
     text = ", ".join(
         f"{k}={v:.4g}" if isinstance(v, float) else f"{k}={v}" for k, v in settings.items()
     )
-    console.print(text, markup=False)
+    for line in (text, *dict.fromkeys(read)):
+        console.print(line, markup=False)
     print_table(found, verbose, console)
 
 

@@ -5,6 +5,7 @@ share fixtures, unless a test names another group.
 """
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ os.environ["XLA_FLAGS"] = TWO_DEVICES
 import jax  # noqa: E402
 import pytest  # noqa: E402
 
+from dae_theory import commands  # noqa: E402
 from dae_theory.commands import configure_jax  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
@@ -30,6 +32,41 @@ needs_images = pytest.mark.skipif(
     ),
     reason="Fashion-MNIST is not on this machine",
 )
+
+
+@pytest.fixture(autouse=True)
+def messages_name_options(monkeypatch):
+    """Whatever a command says is wrong, in any test, it names options that it has."""
+    define, say, known = commands.define_flags, commands._said_of, {}
+
+    def defined(options_class, values):
+        known["values"] = values
+        known.setdefault("command", options_class.__module__)
+        define(options_class, values)
+
+    def said(error):
+        text = say(error)
+        if not known["command"].startswith("test_"):
+            options = set(known["values"])
+            unknown = {n for n in names_in(text) if not options & {n, n.removeprefix("no")}}
+            assert not unknown, f"{known['command']} has no option {unknown}: {text}"
+        return text
+
+    monkeypatch.setattr(commands, "define_flags", defined)
+    monkeypatch.setattr(commands, "_said_of", said)
+
+
+def names_in(message: str) -> set[str]:
+    """Names that a message gives as those of options: in front, as --NAME, or as NAME=value.
+
+    Keys of weights files are named as well, and what is said of a file follows its path.
+    """
+    subject = re.match(r"([A-Za-z]\w*(?:, \w+)*): ", message)
+    named = set(subject[1].split(", ")) if subject else set()
+    named |= set(re.findall(r"--(\w+)", message))
+    without_commands = re.sub(r"python -m .*", "", message)
+    named |= set(re.findall(r"(?<![\w'/])([a-z_]\w*)=", without_commands))
+    return named
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -76,6 +113,15 @@ def run_python():
         return result.stdout
 
     return run
+
+
+@pytest.fixture
+def without_fashion_mnist(monkeypatch, tmp_path):
+    """A machine without Fashion-MNIST, and without a network."""
+    monkeypatch.setattr("dae_theory.data.images.FASHION_MNIST_FOLDER", tmp_path)
+    monkeypatch.setattr("dae_theory.data.images.FASHION_MNIST_URL", "http://127.0.0.1:9/")
+    monkeypatch.setenv("DAE_THEORY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
 
 
 @pytest.fixture(scope="session")

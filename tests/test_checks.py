@@ -8,6 +8,7 @@ from dae_theory.checks import (
     check_count,
     check_noise_and_decay,
     check_samples,
+    check_seed,
     check_weights,
 )
 
@@ -52,6 +53,17 @@ def test_unusable_weights_are_refused(w1, w2, message):
     check_weights(EYE, EYE, 3)
     with pytest.raises(InputError, match=message):
         check_weights(w1, w2, 3)
+
+
+def test_counts_and_seeds_have_bounds():
+    check_count(3, "n", 3, 3)
+    check_seed(0)
+    for value, message in ((2, "n: must be at least 3, got 2"), (4, "n: must be at most 3, got 4")):
+        with pytest.raises(InputError, match=message):
+            check_count(value, "n", 3, 3)
+    for seed in (-1, 2**32):
+        with pytest.raises(InputError, match="seed: must be at"):
+            check_seed(seed)
 
 
 @pytest.mark.parametrize(

@@ -126,15 +126,83 @@ def test_errors_of_the_command_end_with_one_line_and_status_two(capsys):
         raise InputError("data: what is wrong")
 
     def full_disk(options):
-        raise OSError(28, "No space left on device")
+        raise OSError(28, "No space left on device", "x.npz")
 
     assert ran(capsys, command=bad_input) == (2, "", "error: data: what is wrong\n")
     status, _, err = ran(capsys, command=full_disk)
-    assert (status, err) == (2, "error: [Errno 28] No space left on device\n")
-    status, _, err = ran(
-        capsys, command=full_disk, on_os_error=lambda error: f"out: {error.strerror}"
+    assert (status, err) == (2, "error: cannot read or write x.npz: No space left on device\n")
+
+
+def boom(options):
+    raise ZeroDivisionError("division by\n zero")
+
+
+def test_an_unforeseen_error_is_one_line_and_status_three(capsys):
+    said = "error: unforeseen ZeroDivisionError (division by zero); --verbose shows where\n"
+    assert ran(capsys, command=boom) == (3, "", said)
+    status, _, err = ran(capsys, "--verbose", command=boom)
+    assert status == 3
+    assert err.startswith("Traceback")
+    assert "in boom" in err
+    assert err.endswith(said)
+
+
+@pytest.mark.parametrize(
+    "error", [MemoryError("Unable to allocate 7 TiB"), RuntimeError("RESOURCE_EXHAUSTED: Out of")]
+)
+def test_no_memory_is_one_line_and_status_three(capsys, error):
+    def hungry(options):
+        raise error
+
+    status, _, err = ran(capsys, command=hungry)
+    assert (status, err.count("\n")) == (3, 1)
+    assert err.startswith(f"error: too large for this machine ({error}); take fewer")
+
+
+def test_a_command_may_have_more_to_say_when_verbose(capsys):
+    @dataclass(frozen=True)
+    class Chatty:
+        verbose: bool = option(False, "Print more.")
+
+    said = []
+
+    def command(options):
+        said.append(options.verbose)
+        return boom(options)
+
+    assert run_main(command, Chatty, ["command", "--verbose"], "") == 3
+    assert said == [True]
+    assert capsys.readouterr().err.startswith("Traceback")
+
+
+PIPED = """
+import sys
+from dae_theory.commands import run_main
+from dataclasses import dataclass
+
+@dataclass(frozen=True)
+class Nothing:
+    pass
+
+def command(options):
+    print("x" * 100_000)
+    return 0
+
+sys.exit(run_main(command, Nothing, ["command"], ""))
+"""
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [("| head -c 1", ""), ("> /dev/full", "error: cannot read or write No space left on device\n")],
+)
+def test_output_that_nobody_takes_ends_with_status_two(where, said):
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", f'"{sys.executable}" -c "$0" {where}', PIPED],
+        capture_output=True,
+        text=True,
     )
-    assert (status, err) == (2, "error: out: No space left on device\n")
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_a_terminal_without_the_characters_does_not_stop_a_command(monkeypatch):

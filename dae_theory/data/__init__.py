@@ -1,6 +1,13 @@
 """Data sets: synthetic ones with known statistics, images that work offline, a user's files."""
 
-from dae_theory.data.dataset import Dataset, Mixture, centred, first_samples, proportional_counts
+from dae_theory.data.dataset import (
+    Dataset,
+    Mixture,
+    centred,
+    first_samples,
+    nothing_left,
+    proportional_counts,
+)
 from dae_theory.data.files import load_array_file, load_image_folder, load_path
 from dae_theory.data.images import faces, fashion_mnist, patches
 from dae_theory.data.mixtures import (
@@ -34,6 +41,7 @@ __all__ = [
     "load_array_file",
     "load_image_folder",
     "load_path",
+    "nothing_left",
     "patches",
     "proportional_counts",
     "random_rotation",

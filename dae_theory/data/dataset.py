@@ -53,7 +53,8 @@ class Dataset:
 
     ``image_shape`` is (height, width) or (height, width, channels) for images. ``offset`` (D,)
     was subtracted when the data were centred (None otherwise). ``labels`` (N,) are there where
-    they are known, ``mixture`` where the samples were drawn from one.
+    they are known, ``mixture`` where the samples were drawn from one. ``note`` says what reading
+    a user's files left out or changed.
     """
 
     name: str
@@ -62,6 +63,7 @@ class Dataset:
     offset: Float[np.ndarray, " D"] | None = None
     labels: Int[np.ndarray, " N"] | None = None
     mixture: Mixture | None = None
+    note: str = ""
 
     @cached_property
     def sha256(self) -> str:
@@ -79,3 +81,11 @@ def centred(dataset: Dataset) -> Dataset:
     """The data set with its mean over samples subtracted and kept as ``offset``."""
     mean_D = dataset.x.mean(axis=0)
     return replace(dataset, x=dataset.x - mean_D, offset=mean_D)
+
+
+def nothing_left(dataset: Dataset) -> bool:
+    """Whether centring left nothing but rounding, because all samples are equal."""
+    if dataset.offset is None:
+        return False
+    rounding = 1e-12 * np.abs(dataset.offset).max()
+    return bool(np.abs(dataset.x).max() <= rounding)

@@ -89,10 +89,21 @@ def fashion_mnist(split: str = "train", limit: int | None = None) -> Dataset:
     return Dataset(name, flat, images.shape[1:], labels=labels.astype(int))
 
 
+def fashion_mnist_is_here(split: str) -> bool:
+    """Whether a split can be read without a download."""
+    files = (FASHION_MNIST_FILES[split], FASHION_MNIST_LABELS[split])
+    return all(_local_path(name) is not None for name in files)
+
+
+def _local_path(filename: str) -> Path | None:
+    paths = [folder / filename for folder in (FASHION_MNIST_FOLDER, cache_folder())]
+    return next((path for path in paths if path.is_file()), None)
+
+
 def _fashion_mnist_path(filename: str) -> Path:
-    for folder in (FASHION_MNIST_FOLDER, cache_folder()):
-        if (folder / filename).is_file():
-            return folder / filename
+    local = _local_path(filename)
+    if local is not None:
+        return local
     import pooch
 
     try:

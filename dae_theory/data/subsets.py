@@ -77,6 +77,7 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     x_ND = check_samples(x_ND)
     check_count(n, "n")
     norms = np.linalg.norm(x_ND, axis=1)
+    centred = np.linalg.norm(x_ND.mean(axis=0)) <= 1e-9 * norms.max()
     if n > len(x_ND):
         raise InputError(f"n: asked for {n} samples out of {len(x_ND)}")
     if n == 1:
@@ -101,7 +102,7 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
             if high == len(edges):
                 raise InputError(
                     f"n: no {n} of these {len(x_ND)} samples have pairwise negative inner "
-                    "products; centre the data or ask for fewer"
+                    f"products; {'' if centred else 'centre the data, or '}ask for fewer"
                 )
             low, high = high, min(2 * high, len(edges))
         while high - low > 1:

@@ -37,15 +37,27 @@ _TOKENS = {word: token for token, word in enumerate(WORDS)}
 def ordinary_captions(
     images_NHW: Float[np.ndarray, "N H W"], labels_N: Int[np.ndarray, " N"]
 ) -> list[str]:
-    """Captions "a TONE GARMENT"; the tone is the tercile of the mean pixel within its label."""
+    """Captions "a TONE GARMENT" of all images of a split."""
+    return captions_of(tones(images_NHW, labels_N), labels_N)
+
+
+def tones(
+    images_NHW: Float[np.ndarray, "N H W"], labels_N: Int[np.ndarray, " N"]
+) -> Int[np.ndarray, " N"]:
+    """Index in TONES: the tercile of the mean pixel within its label."""
     brightness_N = images_NHW.mean(axis=(1, 2))
-    captions = np.empty(len(labels_N), object)
-    for label, garment in enumerate(GARMENTS):
+    tone_N = np.zeros(len(labels_N), int)
+    for label in range(len(GARMENTS)):
         members = np.flatnonzero(labels_N == label)
         rank = np.argsort(np.argsort(brightness_N[members], kind="stable"), kind="stable")
-        for member, tone in zip(members, rank * len(TONES) // max(len(members), 1), strict=True):
-            captions[member] = f"a {TONES[tone]} {garment}"
-    return captions.tolist()
+        tone_N[members] = rank * len(TONES) // max(len(members), 1)
+    return tone_N
+
+
+def captions_of(tone_N: Int[np.ndarray, " N"], labels_N: Int[np.ndarray, " N"]) -> list[str]:
+    """Captions "a TONE GARMENT"."""
+    named = zip(tone_N, labels_N, strict=True)
+    return [f"a {TONES[tone]} {GARMENTS[label]}" for tone, label in named]
 
 
 def planted_captions(labels_N: Int[np.ndarray, " N"]) -> list[str]:

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from dae_theory.checks import InputError
-from dae_theory.deep.images import TrainingSet, training_set
+from dae_theory.deep.images import TrainingSet, known_training_set, training_set
 from dae_theory.deep.network import deep_denoiser
 from dae_theory.deep.training import (
     DeepConfig,
@@ -43,6 +43,7 @@ SHIPPED = (
     "memorizing-unet",
     "generalizing-unet",
 )
+FEW = 1000  # a net with fewer training images, none of them planted, stores all of them
 PACKAGES = ("dae-theory", "jax", "flax", "optax")
 
 
@@ -62,6 +63,12 @@ class Checkpoint:
     params: dict
     card: dict
 
+    @property
+    def stored(self) -> int:
+        """How many of the first training images it stores: the planted ones, or all few."""
+        planted, images = self.config.planted, self.config.images
+        return planted or (images if images < FEW else 0)
+
     def denoiser(self, tokens_BL: Int[Array, "B L"] | None = None) -> Denoiser:
         """The network as a `Denoiser` of rows; see `network.deep_denoiser`."""
         return deep_denoiser(self.config.network, {"params": self.params}, tokens_BL)
@@ -72,7 +79,20 @@ class Checkpoint:
         Raises:
           InputError: when the data cannot be had, or are not those of the card.
         """
-        data = training_set(**self.config.drawn_as)
+        return self._checked(training_set(**self.config.drawn_as))
+
+    def known_images(self) -> TrainingSet:
+        """The images of `training_set` that are on this machine, planted ones first: all, or those
+        that come with the package.
+
+        Raises:
+          InputError: as `training_set`; those that come with the package are checked on their own.
+        """
+        data = known_training_set(**self.config.drawn_as)
+        whole = len(data.images) == self.config.images + self.config.planted
+        return self._checked(data) if whole else data
+
+    def _checked(self, data: TrainingSet) -> TrainingSet:
         if hash_of_images(data) != self.card["data"]["sha256"]:
             raise InputError(
                 f"{self.name}: {self.config.data} here differs from what it was trained on"
@@ -181,7 +201,8 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     try:
         config = config_from_fields(card["config"])
         expected = card["weights"]["sha256"]
-    except (ValueError, KeyError, TypeError) as error:
+        wanted = jax.eval_shape(lambda: init_state(config)).params
+    except Exception as error:  # a network with impossible settings fails in many ways
         raise InputError(f"{card_path}: damaged card ({error}); get the file anew") from error
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != expected:
@@ -191,7 +212,6 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     with np.load(io.BytesIO(content), allow_pickle=False) as archive:
         leaves = {key: jnp.asarray(archive[key], jnp.float32) for key in archive.files}
     params = flax.traverse_util.unflatten_dict(leaves, sep="/")
-    wanted = jax.eval_shape(lambda: init_state(config)).params
     if jax.tree.map(jnp.shape, params) != jax.tree.map(jnp.shape, wanted):
         raise InputError(f"{path}: the weights do not fit the network of the card")
     return Checkpoint(path.stem, config, params, card)

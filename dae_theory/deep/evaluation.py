@@ -43,10 +43,12 @@ def held_out_losses(
     """
     check_count(draws, "draws")
     config = checkpoint.config
-    data = held_out_set(**config.drawn_as)
-    images = len(data.images) if images is None else images
-    if not 0 < images <= len(data.images):
+    if images is not None:
+        check_count(images, "images")
+    data = held_out_set(**config.drawn_as, limit=images)
+    if images is not None and len(data.images) < images:
         raise InputError(f"images: {len(data.images)} are held out, asked for {images}")
+    images = len(data.images)
     tokens_NL = tokenize(data.captions)
     losses = []
     for first in range(0, images, TEST_BATCH):

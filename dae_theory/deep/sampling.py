@@ -18,7 +18,7 @@ from dae_theory.deep.network import NetworkConfig, deep_denoiser
 from dae_theory.diffusion.samplers import guided, sample_ode, start_noise
 from dae_theory.diffusion.schedules import edm_schedule
 from dae_theory.memorization.copies import COPY_RATIO, gap_ratio
-from dae_theory.memorization.nearest import duplicate_groups, nearest_two
+from dae_theory.memorization.nearest import nearest_two
 
 BATCH = 50  # samples made at once
 
@@ -108,10 +108,9 @@ def find_copies(
 ) -> Copies:
     """Nearest training image and gap ratio of each sample; equal images count as one.
 
-    ``groups_N`` says which images are equal (`duplicate_groups` of the rows, the default).
+    ``groups_N`` says which images are equal (`nearest.duplicate_groups` of the rows, the default).
     """
     rows_ND = data.rows
-    groups_N = duplicate_groups(rows_ND) if groups_N is None else groups_N
     indices_M2, distances_M2 = nearest_two(samples_MD, rows_ND, groups_N)
     ratio_M = gap_ratio(distances_M2)
     nearest_M = indices_M2[:, 0]

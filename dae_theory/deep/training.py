@@ -24,7 +24,7 @@ import optax
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from dae_theory.checks import InputError, check_count
+from dae_theory.checks import InputError, check_count, check_seed
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.deep.captions import LENGTH, NOTHING, PADDING, tokenize
 from dae_theory.deep.images import SOURCES, TrainingSet, training_set
@@ -71,6 +71,9 @@ class DeepConfig:
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "checkpoint_every"):
             check_count(getattr(self, name), name)
+        check_seed(self.seed)
+        for name in ("images", "planted"):
+            check_count(getattr(self, name), name, 0)
         for name in ("steps", "checkpoint_every"):
             if getattr(self, name) % STRIDE:
                 raise InputError(f"{name}: must be a multiple of {STRIDE}")
@@ -188,13 +191,17 @@ def advance(
 
 
 def read_config(out: Path) -> DeepConfig:
-    """The configuration of a training folder."""
+    """The configuration of a training folder.
+
+    Raises:
+      InputError: when there is none, or it is damaged.
+    """
     path = out / "config.json"
     if not path.is_file():
         raise InputError(f"{out}: holds no training (no config.json)")
     try:
         return config_from_fields(read_settings(path))
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise InputError(f"{path}: not of a training, or of another version ({error})") from error
 
 
@@ -204,13 +211,22 @@ def config_from_fields(fields: dict) -> DeepConfig:
 
 
 def read_metrics(out: Path) -> list[dict[str, float]]:
-    """The lines of metrics.csv that are whole."""
+    """The lines of metrics.csv that are whole.
+
+    Raises:
+      InputError: when it is damaged.
+    """
     path = out / "metrics.csv"
     if not path.exists():
         return []
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in COLUMNS)]
-    return [{name: float(row[name]) for name in COLUMNS} for row in rows]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.DictReader(file) if all(row.get(name) for name in COLUMNS)]
+        return [{name: float(row[name]) for name in COLUMNS} for row in rows]
+    except (ValueError, csv.Error) as error:
+        raise InputError(
+            f"{path}: damaged ({error}); delete it to go on without the first part of the curve"
+        ) from error
 
 
 def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:
@@ -288,7 +304,7 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
             if not np.isfinite(loss):
                 raise InputError(
                     f"training diverged by step {step} (loss {loss}); lower "
-                    f"learning_rate={config.learning_rate} and train in a new folder"
+                    f"learning_rate={config.learning_rate:g} and train in a new folder"
                 )
             rows.append({"step": step, "loss": loss, "seconds": before + time.monotonic() - start})
             _write_metrics(out, rows)

@@ -51,7 +51,7 @@ def gap_ratio(distances_M2: Float[Array, "M 2"]) -> Float[np.ndarray, " M"]:
 
     A copy is a ratio below COPY_RATIO. By chance a ratio is below r with probability r^D where
     D-dimensional data have a smooth density: in few dimensions calibrate (`copy_threshold`). Two
-    distances of 0 are duplicates not grouped: ratio 1.
+    distances of 0 are duplicates that were not grouped: ratio 1.
     Raises InputError unless ``distances_M2`` is (M, 2), finite, and 0 ≤ nearest ≤ second.
     """
     distances_M2 = check_samples(distances_M2, "distances")
@@ -80,8 +80,8 @@ def copy_threshold(
     at its own images.
 
     Raises:
-      InputError: as `nearest_two`; false_alarm outside (0, 1); or T too small to calibrate it,
-        k = 0.
+      InputError: as `nearest_two`; false_alarm outside (0, 1); T too small to calibrate it, k = 0;
+        or held-out samples that are training samples.
     """
     if not 0 < false_alarm < 1:
         raise InputError(f"false_alarm: must be between 0 and 1, got {false_alarm}")
@@ -92,7 +92,14 @@ def copy_threshold(
             f"held_out: false_alarm={false_alarm:g} needs at least "
             f"{int(np.ceil(1 / false_alarm - 1e-9)) - 1} samples, got {len(held_out_TD)}"
         )
-    ratio_T = gap_ratio(nearest_two(held_out_TD, train_ND, groups_N, block=block).distances)
+    distance_T2 = nearest_two(held_out_TD, train_ND, groups_N, block=block).distances
+    equal = int(np.sum(distance_T2[:, 0] == 0))
+    if equal:
+        raise InputError(
+            f"held_out: {equal} of {len(held_out_TD)} samples equal a training sample, so that no "
+            "sample would ever be a copy; leave them out"
+        )
+    ratio_T = gap_ratio(distance_T2)
     cosine_T = nearest_cosine(held_out_TD, train_ND, block=block).cosines
     return CopyThreshold(float(np.sort(ratio_T)[k - 1]), float(np.sort(cosine_T)[-k]))
 

@@ -4,6 +4,7 @@ Rows of any real arrays, generated (M, D) against training data (N, D); features
 another array. No M×N array is ever held: products are made in tiles of ``block``².
 """
 
+import warnings
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -13,6 +14,9 @@ from jaxtyping import Array, Float, Int, Real
 from dae_theory.checks import InputError, check_count, check_samples
 
 BLOCK = 1024
+OTHER_UNITS = 10  # times the range of the training data: no longer the same units
+FEWEST_ROWS, MOST_ROWS = 10, 1000  # from which a range is taken
+COLLAPSED = 0.1  # share of distinct samples below which a model has collapsed
 
 
 class Nearest(NamedTuple):
@@ -41,6 +45,79 @@ def duplicate_groups(train_ND: Real[Array, "N D"]) -> Int[np.ndarray, " N"]:
     return np.array([groups.setdefault(key, len(groups)) for key in keys])
 
 
+def near_duplicate_groups(
+    train_ND: Real[Array, "N D"], radius: float, *, block: int = BLOCK
+) -> Int[np.ndarray, " N"]:
+    """Group of each training sample, 0, 1, ... by first appearance; samples at most ``radius``
+    apart share one, and so do those of a chain of such steps.
+
+    Finds images that were saved twice, in another quality. A radius is too large when groups hold
+    different images: look at the largest.
+
+    Raises:
+      InputError: for unusable samples, or a radius that is negative or not finite.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    check_count(block, "block")
+    if not (np.isfinite(radius) and radius >= 0):
+        raise InputError(f"radius: must be finite and >= 0, got {radius}")
+    train_ND = _checked(train_ND, "train")
+    mean_D = _mean(train_ND)
+    pairs: list[np.ndarray] = []
+    parts = _slices(len(train_ND), block)
+    for first, part in enumerate(parts):
+        x_BD = train_ND[part] - mean_D
+        for other in parts[first:]:
+            t_BD = train_ND[other] - mean_D
+            square_BB = np.sum(x_BD**2, axis=1)[:, None] + np.sum(t_BD**2, axis=1)
+            # What rounding of the products could hide is looked at as well.
+            bound_BB = radius**2 + (x_BD.shape[1] + 16) * np.finfo(float).eps * square_BB
+            row_C, column_C = np.nonzero(square_BB - 2 * x_BD @ t_BD.T <= bound_BB)
+            close_C = _square_distances(x_BD, t_BD, row_C, column_C) <= radius**2
+            pairs.append(np.stack([part.start + row_C, other.start + column_C])[:, close_C])
+    row_C, column_C = np.concatenate(pairs, axis=1)
+    n = len(train_ND)
+    near_NN = coo_array((np.ones(len(row_C), bool), (row_C, column_C)), shape=(n, n))
+    return _by_appearance(connected_components(near_NN, directed=False)[1])
+
+
+def with_mirrored(
+    train_ND: Real[Array, "N D"],
+    image_shape: tuple[int, ...],
+    groups_N: Int[Array, " N"] | None = None,
+) -> tuple[Real[np.ndarray, "2N D"], Int[np.ndarray, " 2N"]]:
+    """Training images followed by their mirror images, and the group of each, for a model that was
+    trained on both: ``nearest_two(samples, *with_mirrored(train, (28, 28)))``.
+
+    A mirror image is in the group of its image (``groups_N``, default `duplicate_groups`), so index
+    i and N + i are of one image.
+
+    Raises:
+      InputError: for unusable samples or groups, or a shape (height, width[, channels]) that has
+        not D entries.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    train_ND = _checked(train_ND, "train")
+    n, d = train_ND.shape
+    if len(image_shape) not in (2, 3) or np.prod(image_shape) != d:
+        raise InputError(f"image_shape: {tuple(image_shape)} is none of images of {d} numbers")
+    mirrored_ND = train_ND.reshape(n, *image_shape)[:, :, ::-1].reshape(n, d)
+    both_MD = np.concatenate([train_ND, mirrored_ND])
+    equal_M = duplicate_groups(both_MD)
+    group_N = equal_M[:n] if groups_N is None else _checked_groups(groups_N, train_ND)
+    # Nodes are images, then groups of equal ones, then given groups: what is linked is one group.
+    image_N, shift = np.arange(n), 2 * n
+    links = [(np.arange(2 * n), shift + equal_M), (image_N, n + image_N)]
+    links.append((image_N, 2 * shift + group_N))
+    row_E, column_E = (np.concatenate(ends) for ends in zip(*links, strict=True))
+    link_MM = coo_array((np.ones(len(row_E), bool), (row_E, column_E)), shape=(6 * n, 6 * n))
+    return both_MD, _by_appearance(connected_components(link_MM, directed=False)[1][: 2 * n])
+
+
 def nearest_two(
     samples_MD: Real[Array, "M D"],
     train_ND: Real[Array, "N D"],
@@ -56,18 +133,22 @@ def nearest_two(
     lower index. Data whose distances float32 cannot tell apart, such as samples very far from all
     training data, are slow.
 
-    With ``groups_N`` the second nearest is the nearest outside the group of the nearest. Where
-    training data hold an image twice, both nearest samples of a copy are that image and the gap
-    ratio is 1: the images most prone to be memorized would never count. `duplicate_groups` finds
-    them; labels of near duplicates serve as well.
+    The second nearest is the nearest outside the group of the nearest. Where training data hold an
+    image twice, both nearest samples of a copy are that image and the gap ratio would be 1: the
+    images most prone to be memorized would never count. ``groups_N`` are by default those of
+    `duplicate_groups`; `near_duplicate_groups` finds images that are nearly equal, and
+    `with_mirrored` looks for mirror images, too.
+
+    Warns when nearly all samples are equal: a model that has collapsed makes few copies.
 
     Raises:
-      InputError: for unusable samples, different numbers of features, or fewer than two training
-        samples or groups.
+      InputError: for unusable samples, different numbers of features, values in other units (one
+        range is ten times the other), or fewer than two different training samples or groups.
     """
     check_count(block, "block")
     samples_MD, train_ND = checked_pair(samples_MD, train_ND, "samples")
-    group_N = _checked_groups(groups_N, len(train_ND))
+    group_N = _checked_groups(groups_N, train_ND)
+    _warn_if_collapsed(samples_MD)
     # One translation and one scale for all: no distance changes but by the scale, float32 neither
     # overflows nor cancels more than it must.
     mean_D = _mean(train_ND)
@@ -132,6 +213,7 @@ def checked_pair(samples_MD, train_ND, name: str) -> tuple[np.ndarray, np.ndarra
             f"{name} and train differ in features: {samples_MD.shape[1]} and {train_ND.shape[1]}"
         )
     check_count(len(train_ND), "number of training samples", 2)
+    _check_units(samples_MD, train_ND, name)
     return samples_MD, train_ND
 
 
@@ -195,16 +277,56 @@ def _checked(x_ND, name: str) -> np.ndarray:
     return x_ND
 
 
-def _checked_groups(groups_N, n: int) -> np.ndarray:
-    """Groups numbered from 0; each sample its own where None."""
+def _checked_groups(groups_N, train_ND) -> np.ndarray:
+    """Groups numbered from 0; those of `duplicate_groups` where None."""
     if groups_N is None:
-        return np.arange(n)
-    groups_N = np.asarray(groups_N)
+        groups_N = duplicate_groups(train_ND)
+    groups_N, n = np.asarray(groups_N), len(train_ND)
     if groups_N.shape != (n,) or not np.issubdtype(groups_N.dtype, np.integer):
         raise InputError(
             f"groups: expected {n} integers, one per training sample, got shape "
             f"{groups_N.shape} of {groups_N.dtype}"
         )
     names, groups_N = np.unique(groups_N, return_inverse=True)
-    check_count(len(names), "number of groups of training samples", 2)
+    check_count(len(names), "number of different training samples or groups", 2)
     return groups_N
+
+
+def _by_appearance(group_N) -> np.ndarray:
+    """The same groups, numbered 0, 1, ... by first appearance."""
+    _, first, group_N = np.unique(group_N, return_index=True, return_inverse=True)
+    rank = np.empty(len(first), int)
+    rank[np.argsort(first)] = np.arange(len(first))
+    return rank[group_N]
+
+
+def _check_units(samples_MD, train_ND, name: str) -> None:
+    """Raise InputError when one of both has ten times the range of the other.
+
+    The range is from the 1st to the 99th percentile of all values: a few samples may be far off.
+    Without one (collapsed samples), and of few samples, there is nothing to compare.
+    """
+    if min(len(samples_MD), len(train_ND)) < FEWEST_ROWS:
+        return
+    (low, high), (train_low, train_high) = (_percentiles(x) for x in (samples_MD, train_ND))
+    ranges = sorted([high - low, train_high - train_low])
+    if ranges[0] > 0 and ranges[1] > OTHER_UNITS * ranges[0]:
+        raise InputError(
+            f"{name}: values are about {low:.3g} to {high:.3g}, those of train {train_low:.3g} to "
+            f"{train_high:.3g}; bring both to the same units"
+        )
+
+
+def _percentiles(x_ND) -> tuple[float, float]:
+    low, high = np.percentile(np.asarray(x_ND[:: -(-len(x_ND) // MOST_ROWS)], float), (1, 99))
+    return float(low), float(high)
+
+
+def _warn_if_collapsed(samples_MD) -> None:
+    distinct, m = int(duplicate_groups(samples_MD).max()) + 1, len(samples_MD)
+    if distinct < m and distinct <= max(1, COLLAPSED * m):
+        warnings.warn(
+            f"samples: only {distinct} of {m} are different; the model has collapsed, and a share "
+            "of copies says little",
+            stacklevel=3,
+        )

@@ -83,7 +83,8 @@ def train_many(
     loss_BT, live_BT = jnp.stack(losses, axis=-1), jnp.stack(lives, axis=-1)
     if not jnp.all(jnp.isfinite(loss_BT[:n_nets])):
         raise InputError(
-            f"training diverged (loss is not finite); lower learning_rate={config.learning_rate}"
+            "training diverged (its loss is not finite) at learning rate "
+            f"{config.learning_rate:g}; lower that, or divide the data and the noise level"
         )
     steps_BT = jnp.broadcast_to(stride * (1 + jnp.arange(records)), loss_BT.shape)
     result = TrainResult(nets_B.params[0], nets_B.params[-1], Trace(steps_BT, loss_BT, live_BT))

@@ -2,7 +2,7 @@
 
 Kill it at any moment and start it again with the same options: finished batches are kept. On
 several hosts each computes its share of the cells; ``--merge`` joins them.
-Exit status 0 when all is computed, 2 on bad input or a full disk.
+Exit status 0 when all is computed, 2 on bad input or a full disk, 3 on an unforeseen error.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ import jax
 from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.sweep import store
+from dae_theory.sweep.hosts import checked_meeting, meet
 from dae_theory.sweep.plan import SweepConfig
 from dae_theory.sweep.precision import precision_lines, precision_report
 from dae_theory.sweep.run import BATCH_CELLS, run_sweep
@@ -37,6 +38,7 @@ class Options:
     coordinator: str | None = option(None, "HOST:PORT of process 0 of several.")
     num_processes: int | None = option(None, "Processes, with --coordinator.")
     process_id: int | None = option(None, "0 … num_processes−1, with --coordinator.")
+    wait_s: int = option(300, "Seconds to wait for the other processes, with --coordinator.")
 
 
 def main(argv: list[str]) -> int:
@@ -67,17 +69,30 @@ def sweep(options: Options) -> int:
 
 
 def join_processes(options: Options) -> None:
-    """Connect to the other processes, if there are any."""
+    """Connect to the other processes, if there are any.
+
+    Raises:
+      InputError: when they cannot be found; see `hosts.meet`.
+    """
     # Who finishes first waits for the rest: JAX would end them all once one has left.
     patience = {"shutdown_timeout_seconds": LONGEST_WAIT_S}
     given = (options.coordinator, options.num_processes, options.process_id)
     if all(value is None for value in given):
         if options.distributed:
-            jax.distributed.initialize(**patience)
+            try:
+                jax.distributed.initialize(**patience)
+            except (ValueError, RuntimeError) as error:
+                reason = str(error).splitlines()[0]
+                raise InputError(
+                    f"distributed: JAX finds no other hosts here ({reason}); give --coordinator, "
+                    "--num_processes and --process_id"
+                ) from error
         return
     if any(value is None for value in given):
         raise InputError("coordinator: give --coordinator, --num_processes and --process_id")
-    jax.distributed.initialize(*given, **patience)
+    meeting = checked_meeting(*given, options.wait_s)
+    meet(meeting, lambda line: print(line, flush=True))
+    jax.distributed.initialize(*given, initialization_timeout=options.wait_s, **patience)
 
 
 def compute(options: Options, out: Path) -> None:

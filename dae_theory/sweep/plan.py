@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int
 
-from dae_theory.checks import InputError, check_count
+from dae_theory.checks import InputError, check_count, check_size
 from dae_theory.commands import option
 from dae_theory.data.dataset import Mixture
 from dae_theory.data.mixtures import simplex
@@ -33,6 +33,7 @@ CPU_CACHED_FLOATS = 2**20  # that a core works on at once without cache misses
 ACCELERATOR_FLOATS = 2**28
 HELD_OUT_SHARE = 0.2  # most of a pool that is held out
 BYTES = 4  # float32
+MOST_CELLS = 1_000_000
 OPTIMIZER_COPIES = {"sgd": 0, "rmsprop": 1, "adam": 2, "adamw": 2}
 
 
@@ -84,6 +85,11 @@ class SweepConfig:
             check_count(value, "p")
         for name in ("seeds", "dimension", "clusters", "limit", "held_out"):
             check_count(getattr(self, name), name)
+        if self.batch_size is not None:
+            check_count(self.batch_size, "batch")
+        cells = math.prod(map(len, (self.n, self.sigma, self.lam, self.p))) * self.seeds
+        if cells > MOST_CELLS:
+            raise InputError(f"seeds: {cells} cells, more than {MOST_CELLS}; make several sweeps")
         if not (math.isfinite(self.alpha) and self.alpha >= 0):
             raise InputError(f"alpha: must be finite and >= 0, got {self.alpha}")
         if not (math.isfinite(self.init_scale) and self.init_scale > 0):
@@ -123,13 +129,15 @@ def grid_cells(config: SweepConfig) -> list[Cell]:
 class Source:
     """Where training samples come from, and the samples (T, D) held out from all of them.
 
-    ``pool`` (M, D) is None for synthetic data; ``mixture`` is None unless it is known.
+    ``pool`` (M, D) is None for synthetic data; ``mixture`` is None unless it is known. ``note``
+    says what reading a user's files left out or changed.
     """
 
     name: str
     held_out: Float[np.ndarray, "T D"]
     pool: Float[np.ndarray, "M D"] | None = None
     mixture: Mixture | None = None
+    note: str = ""
 
     @property
     def digest(self) -> str:
@@ -157,10 +165,16 @@ def load_source(config: SweepConfig) -> Source:
         dataset = load("mixture", config.held_out, **shape)
         return Source(config.data, dataset.x, mixture=dataset.mixture)
     if config.data == "simplex":
-        simplex(max(config.n), config.dimension)  # raises when the dimension is too small
+        if config.dimension < max(config.n) - 1:
+            raise InputError(
+                f"dimension: a simplex of n={max(config.n)} samples needs at least "
+                f"{max(config.n) - 1} features, got {config.dimension}"
+            )
         random_TD = np.random.default_rng(0).standard_normal((config.held_out, config.dimension))
         return Source(config.data, random_TD / np.linalg.norm(random_TD, axis=1, keepdims=True))
-    x_MD = load(config.data, config.limit, size=config.size, center=config.center).x
+    dataset = load(config.data, config.limit, size=config.size, center=config.center)
+    x_MD = dataset.x
+    check_size(x_MD, "data")
     count = min(config.held_out, int(HELD_OUT_SHARE * len(x_MD)))
     if count == 0:
         raise InputError(f"data: {config.data} has {len(x_MD)} samples; a sweep needs at least 5")
@@ -170,7 +184,7 @@ def load_source(config: SweepConfig) -> Source:
             f"{max(config.n)}; ask for fewer, or raise --limit if it has more"
         )
     x_MD = x_MD[np.random.default_rng(0).permutation(len(x_MD))]
-    return Source(config.data, x_MD[:count], pool=x_MD[count:])
+    return Source(config.data, x_MD[:count], pool=x_MD[count:], note=dataset.note)
 
 
 def training_samples(

@@ -80,6 +80,8 @@ def run_sweep(
         jax.default_matmul_precision("highest"),
         store.open_folder(out, config, source, process, processes),
     ):
+        if source.note:
+            announce(f"{source.name}: {source.note}")
         work = unfinished(batches, store.finished_cells(out))
         count = sum(len(cells) for _, cells in work)
         largest = max((batch.cost for batch in batches), default=0)

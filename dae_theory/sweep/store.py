@@ -93,7 +93,7 @@ def read_config(out: Path) -> SweepConfig:
     fields = read_identity(out)["config"]
     try:
         return SweepConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
-    except (AttributeError, TypeError) as error:
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise InputError(f"{out / 'config.json'}: of another version ({error})") from error
 
 

@@ -6,7 +6,13 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.checks import (
+    InputError,
+    check_noise_and_decay,
+    check_samples,
+    check_size,
+    check_weights,
+)
 from dae_theory.data.files import check_labels
 from dae_theory.files import read_npz
 from dae_theory.theory.problem import Problem
@@ -26,17 +32,26 @@ def read_weights(path: str | Path) -> SavedWeights:
     """Read keys W1, W2 (D, P), X (N, D), sigma, lam and optionally labels (N,) from an .npz file.
 
     Raises:
-      InputError: for a missing or damaged file, a missing key, wrong shapes, NaN, σ ≤ 0, λ < 0.
+      InputError: for a missing or damaged file, a missing or unknown key, wrong shapes, NaN,
+        numbers too large, σ ≤ 0, λ < 0.
     """
     arrays = read_npz(Path(path))
     for key in KEYS:
         if key not in arrays:
             raise InputError(f"{path}: key {key!r} is missing; it has {sorted(arrays)}")
+    unknown = sorted(arrays.keys() - {*KEYS, "labels"})
+    if unknown:
+        raise InputError(
+            f"{path}: {', '.join(unknown)}: unknown; the net is W2 relu(W1ᵀ x), without biases, "
+            f"and the keys are {', '.join(KEYS)} and labels"
+        )
     for key in ("sigma", "lam"):
         if arrays[key].size != 1 or arrays[key].dtype.kind not in "fiu":
             raise InputError(f"{path}: {key} must be one number, got shape {arrays[key].shape}")
     x_ND = check_samples(arrays["X"], f"{path}: X")
     check_weights(arrays["W1"], arrays["W2"], x_ND.shape[1])
+    for key in ("X", "W1", "W2"):
+        check_size(arrays[key], f"{path}: {key}")
     sigma, lam = float(arrays["sigma"].item()), float(arrays["lam"].item())
     check_noise_and_decay(sigma, lam)
     labels = arrays.get("labels")

@@ -3,8 +3,8 @@
 python -m proofs_checks.run --regime=diffusion
 
 Of the shipped models: copies among their samples (`deep`), their errors (`denoisers`), Jacobians
-and layers (`jacobian`). These need the images of Fashion-MNIST; without them their claims are
-vacuous.
+and layers (`jacobian`). Some thousand images of Fashion-MNIST come with the package; claims that
+need all of them are vacuous without.
 """
 
 from dataclasses import dataclass

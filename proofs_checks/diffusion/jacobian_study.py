@@ -11,9 +11,9 @@ from jaxtyping import Bool, Float, Int
 
 from dae_theory.checks import InputError, check_count
 from dae_theory.deep.activations import LayerStatistics, layer_statistics
-from dae_theory.deep.captions import ordinary_captions, tokenize
+from dae_theory.deep.captions import tokenize
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint
-from dae_theory.deep.images import shrunk_fashion_mnist, training_set
+from dae_theory.deep.images import known_fashion_images, known_training_set
 from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.diffusion.jacobian import (
     Jacobians,
@@ -24,12 +24,11 @@ from dae_theory.diffusion.jacobian import (
 )
 from proofs_checks.claims import Measured, Requirement
 from proofs_checks.config import DataUsed, RunConfig
-from proofs_checks.diffusion.shipped import IMAGES, ShippedModels
+from proofs_checks.diffusion.shipped import ShippedModels
 
 SIGMAS = (0.1, 0.3)  # a sample is still near its image; images are in [−1, 1]
 LAYER_SIGMAS = (0.1, 0.3, 1.0)
 POINTS, QUICK_POINTS, OTHERS = 16, 5, 200
-FEW = 1000  # a net with fewer training images, none of them planted, memorizes all of them
 # The paper's layer is the second convolution's input in the first up block; a transformer has no
 # such block, and its last one stands for it.
 DETECTOR_LAYER = {"unet": "up1/units", "dit": "block{last}/units"}
@@ -117,7 +116,6 @@ class JacobianExperiment:
       clusters: the training images of each label.
       sigmas: noise levels of the Jacobians.
       predict: the operator of a cluster under test.
-      missing: why the training images cannot be had; empty when they can.
       data: training and test images, by name and hash.
     """
 
@@ -125,7 +123,6 @@ class JacobianExperiment:
     clusters: tuple[Float[np.ndarray, "K D"], ...]
     sigmas: tuple[float, ...] = SIGMAS
     predict: Callable[[np.ndarray, float], Operator] = local_operator
-    missing: str = ""
     data: tuple[DataUsed, ...] = ()
 
     @property
@@ -161,7 +158,8 @@ class JacobianExperiment:
     def settings(self) -> dict:
         """What was checked, for the reader."""
         points = [len(net.generalized.x) for net in self.nets]
-        return {"jacobians": f"at {points[0]} images of a kind"} if points else {}
+        images = sum(map(len, self.clusters))
+        return {"jacobians": f"at {points[0]} images of a kind, clusters of {images} images"}
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -176,9 +174,7 @@ class JacobianExperiment:
 
 
 def build(config: RunConfig, models: ShippedModels) -> JacobianExperiment:
-    """The shipped models, or none where the images that they were trained on cannot be had."""
-    if models.missing:
-        return JacobianExperiment((), (), missing=models.missing)
+    """The shipped models, with the images that there are."""
     checkpoints = [models.checkpoint(name) for name in SHIPPED]
     experiment = build_jacobian(checkpoints, QUICK_POINTS if config.quick else POINTS)
     return replace(experiment, data=(models.all_images("train"), models.all_images("test")))
@@ -217,8 +213,8 @@ def build_jacobian(
     size = checkpoints[0].config.network.size if checkpoints else 0
     if kinds != {("fashion_mnist", size)}:
         raise InputError(f"checkpoints: expected Fashion-MNIST of one size, got {sorted(kinds)}")
-    test, labels = shrunk_fashion_mnist("test", size)
-    test_ND, captions = test.reshape(len(test), -1), ordinary_captions(test, labels)
+    test, labels, captions = known_fashion_images("test", size)
+    test_ND = test.reshape(len(test), -1)
     fresh = Captioned(test_ND[:points], labels[:points], captions[:points])
     without_text = {c.name: c.denoiser() for c in checkpoints if not c.config.network.text}
 
@@ -230,7 +226,7 @@ def build_jacobian(
         )
 
     def measured(checkpoint: Checkpoint) -> NetPoints:
-        config, count = checkpoint.config, stored_images(checkpoint)
+        config, count = checkpoint.config, checkpoint.stored
         net = NetPoints(
             checkpoint.name,
             config.planted > 0,
@@ -239,11 +235,11 @@ def build_jacobian(
         )
         if not count:
             return net
-        control, data = control_of(checkpoint, checkpoints), checkpoint.training_set()
+        control, data = control_of(checkpoint, checkpoints), checkpoint.known_images()
         kept = min(points, count)
         stored = Captioned(data.rows[:kept], np.full(kept, -1), data.captions[:kept])
         # The same images with the captions that they would have if they were not planted.
-        plain = training_set(config.images + config.planted, 0, size, config.seed)
+        plain = known_training_set(config.images + config.planted, 0, size, config.seed)
         seen_ND = np.concatenate([data.rows[: min(count, others)], test_ND[:others]])
         memorized_N = np.arange(len(seen_ND)) < min(count, others)
         return replace(
@@ -254,7 +250,7 @@ def build_jacobian(
             control_layers=layer_scores(control, seen_ND, memorized_N, seed),
         )
 
-    train, train_labels = shrunk_fashion_mnist("train", size)
+    train, train_labels, _ = known_fashion_images("train", size)
     train_ND = train.reshape(len(train), -1)
     clusters = tuple(train_ND[train_labels == label] for label in range(train_labels.max() + 1))
     return JacobianExperiment(tuple(map(measured, checkpoints)), clusters)
@@ -281,16 +277,10 @@ def layer_scores(
     return LayerScores(found, memorized_N, layer)
 
 
-def stored_images(checkpoint: Checkpoint) -> int:
-    """How many of the first training images a net stores: the planted ones, or all few."""
-    config = checkpoint.config
-    return config.planted or (config.images if config.images < FEW else 0)
-
-
 def control_of(checkpoint: Checkpoint, checkpoints: Sequence[Checkpoint]) -> Checkpoint:
     """The net of the same architecture and text that stores no images."""
     for other in checkpoints:
-        if other.config.network == checkpoint.config.network and not stored_images(other):
+        if other.config.network == checkpoint.config.network and not other.stored:
             return other
     raise InputError(f"checkpoints: none that memorizes nothing to compare {checkpoint.name} with")
 
@@ -309,7 +299,7 @@ def nets_there(
         lambda count: count > 0,
         needs_others=True,
     )
-    return (IMAGES, there)
+    return (there,)
 
 
 def of_worst(

@@ -26,6 +26,22 @@ def test_npy_and_npz_files(tmp_path):
     np.testing.assert_array_equal(limited.labels, [0, 1])
 
 
+def test_samples_without_names_are_read_with_their_labels(tmp_path):
+    pixels = np.random.RandomState(3).randint(0, 256, (6, 2, 2, 3)).astype(np.uint8)
+    np.savez(tmp_path / "sampled.npz", pixels, np.arange(6))  # as guided-diffusion does
+    np.savez(tmp_path / "unlabelled.npz", pixels)
+    for name in ("sampled", "unlabelled"):
+        dataset = data.load_path(tmp_path / f"{name}.npz", limit=4)
+        np.testing.assert_allclose(dataset.x, pixels[:4].reshape(4, 12) / 255, atol=1e-15)
+        assert dataset.image_shape == (2, 2, 3)
+        assert dataset.note == "bytes 0 to 255 read as 0 to 1"
+    np.testing.assert_array_equal(
+        data.load_path(tmp_path / "sampled.npz", limit=4).labels, range(4)
+    )
+    np.save(tmp_path / "counts.npy", pixels.reshape(6, 12))  # bytes, but no images
+    np.testing.assert_array_equal(data.load_path(tmp_path / "counts.npy").x, pixels.reshape(6, 12))
+
+
 def test_upper_case_suffixes(tmp_path):
     x = np.random.RandomState(3).normal(size=(3, 2))
     np.save(tmp_path / "x.npy", x)
@@ -49,13 +65,16 @@ def test_unusable_array_files_are_refused(tmp_path):
     np.save(tmp_path / "text.npy", np.array([["a", "b"]]))
     np.save(tmp_path / "object.npy", np.array([[{}, None]]), allow_pickle=True)
     np.save(tmp_path / "complex.npy", np.ones((2, 2), complex))
+    np.savez(tmp_path / "timedelta_label.npz", X=np.ones((2, 2)), labels=np.zeros(2, "m8[s]"))
+    np.savez(tmp_path / "archive.npz", X=np.ones((2, 2)))
+    (tmp_path / "archive.npz").rename(tmp_path / "archive.npy")
     whole = tmp_path / "whole.npz"
     np.savez(whole, X=np.ones((30, 30)))
     (tmp_path / "cut.npz").write_bytes(whole.read_bytes()[:500])
     (tmp_path / "cut.npy").write_bytes((tmp_path / "vector.npy").read_bytes()[:-5])
     (tmp_path / "notes.txt").write_text("x")
     expected = {
-        "keys.npz": "none of them 'X'",
+        "keys.npz": "name the samples 'X'",
         "labels.npz": "labels have shape",
         "nan_label.npz": "labels contain NaN",
         "nan.npy": "NaN or infinite",
@@ -66,7 +85,9 @@ def test_unusable_array_files_are_refused(tmp_path):
         "timedelta.npy": "expected real numbers",
         "datetime.npy": "expected real numbers",
         "text.npy": "expected real numbers",
-        "object.npy": "truncated or not an .npy",
+        "object.npy": "holds Python objects",
+        "archive.npy": "is an .npz archive",
+        "timedelta_label.npz": "labels must be numbers or text",
         "complex.npy": "expected real numbers",
         "cut.npz": "truncated or not an .npz",
         "cut.npy": "truncated or not an .npy",

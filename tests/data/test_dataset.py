@@ -45,3 +45,13 @@ def test_first_samples_keep_their_labels():
     np.testing.assert_array_equal(first.labels, [4, 5])
     assert len(data.first_samples(dataset, None).x) == len(data.first_samples(dataset, 9).x) == 3
     assert data.first_samples(data.Dataset("any", dataset.x), 1).labels is None
+
+
+def test_centring_equal_samples_leaves_nothing():
+    equal = data.Dataset("equal", np.tile([0.1, 0.7, -0.3], (7, 1)))
+    assert not data.nothing_left(equal)
+    assert data.nothing_left(data.centred(equal))
+    assert data.nothing_left(data.centred(data.Dataset("one", np.array([[1.0, 2.0]]))))
+    assert not data.nothing_left(
+        data.centred(data.Dataset("two", np.array([[1.0, 2.0], [1.0, 2.0 + 1e-6]])))
+    )

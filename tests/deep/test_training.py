@@ -156,6 +156,8 @@ def test_the_loss_of_the_wiener_filter_is_known():
         {"learning_rate": float("nan")},
         {"batch_size": 0},
         {"ema": -0.1},
+        {"seed": -1},
+        {"images": -1},
     ],
 )
 def test_impossible_trainings_are_refused(options):
@@ -176,6 +178,15 @@ def test_a_damaged_config_is_one_line(content, tmp_path, capsys):
     errors = capsys.readouterr().err.splitlines()
     assert len(errors) == 2
     assert all(error.startswith("error: ") and str(out) in error for error in errors)
+
+
+@pytest.mark.parametrize(
+    "content", [b"step,loss,seconds\n100,x,1\n", b"step,loss,seconds\n100,\xff,1\n"]
+)
+def test_a_damaged_loss_curve_is_one_line(content, tmp_path):
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.csv: damaged"):
+        read_metrics(tmp_path)
 
 
 @pytest.mark.parametrize("options", [[], ["--out=x", "--steps=50"], ["--out=x", "--nothing=1"]])

@@ -1,9 +1,12 @@
 """Memorization measures against brute force in float64, exact intervals and simulated coverage."""
 
+import warnings
+
 import numpy as np
 import pytest
+from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist, squareform
 from scipy.stats import binom, binomtest
 
 from benchmarks import memorization as benchmark
@@ -16,7 +19,13 @@ from dae_theory.memorization.copies import (
     gap_ratio,
     reproducibility,
 )
-from dae_theory.memorization.nearest import duplicate_groups, nearest_cosine, nearest_two
+from dae_theory.memorization.nearest import (
+    duplicate_groups,
+    near_duplicate_groups,
+    nearest_cosine,
+    nearest_two,
+    with_mirrored,
+)
 
 
 def gaussian(seed: int, *shape: int) -> np.ndarray:
@@ -130,15 +139,82 @@ def test_duplicate_groups_are_those_of_numpy():
     assert duplicate_groups(np.array([[0.0], [-0.0], [1.0]])).tolist() == [0, 0, 1]
 
 
-def test_without_groups_duplicates_hide_copies():
+def test_duplicates_are_grouped_or_they_would_hide_copies():
     train_ND = np.tile(gaussian(0, 100, 30), (2, 1))
-    samples_MD = train_ND[:20] + 0.01 * gaussian(1, 20, 30)
-    groups_N = duplicate_groups(train_ND)
-    grouped_M = gap_ratio(nearest_two(samples_MD, train_ND, groups_N).distances)
-    hidden_M = gap_ratio(nearest_two(samples_MD, train_ND).distances)
+    samples_MD = train_ND[:20].copy()
+    grouped_M = gap_ratio(nearest_two(samples_MD, train_ND).distances)
+    hidden_M = gap_ratio(nearest_two(samples_MD, train_ND, np.arange(200)).distances)
     assert fraction_memorized(grouped_M).value == 1.0
     assert fraction_memorized(hidden_M).value == 0.0
     np.testing.assert_array_equal(hidden_M, 1.0)
+
+
+def share_of_copies(samples_MD, train_ND, groups_N=None):
+    return fraction_memorized(
+        gap_ratio(nearest_two(samples_MD, train_ND, groups_N).distances)
+    ).value
+
+
+def test_near_duplicates_are_grouped_within_a_radius():
+    once_ND = gaussian(0, 100, 30)
+    train_ND = np.concatenate([once_ND, once_ND + 0.004 * gaussian(1, 100, 30)])
+    samples_MD = once_ND[:20] + 0.002 * gaussian(2, 20, 30)
+    groups_N = near_duplicate_groups(train_ND, 0.1)
+    np.testing.assert_array_equal(groups_N, np.tile(np.arange(100), 2))
+    assert share_of_copies(samples_MD, train_ND) == 0.0
+    assert share_of_copies(samples_MD, train_ND, groups_N) == 1.0
+
+
+@pytest.mark.parametrize("radius", [0.0, 0.3, 0.6, 2.0])
+@pytest.mark.parametrize("offset", [0.0, 1e6])
+def test_near_duplicate_groups_are_those_of_a_graph(radius, offset):
+    train_ND = gaussian(0, 300, 3) + offset
+    train_ND[100:120] = train_ND[:20]
+    near_NN = squareform(pdist(train_ND)) <= radius
+    _, expected_N = connected_components(near_NN, directed=False)  # numbered by appearance
+    np.testing.assert_array_equal(near_duplicate_groups(train_ND, radius, block=64), expected_N)
+
+
+def test_mirrored_copies_are_found_where_they_are_looked_for():
+    images = gaussian(0, 60, 4, 5)
+    symmetric = images[0] + images[0, :, ::-1]
+    train_ND = np.stack([*images, symmetric, images[1, :, ::-1]]).reshape(62, 20)
+    samples_MD = images[:20, :, ::-1].reshape(20, 20) + 0.01 * gaussian(1, 20, 20)
+    assert share_of_copies(samples_MD, train_ND) == 1 / 20  # of the one trained on as it is
+    both_MD, groups_M = with_mirrored(train_ND, (4, 5))
+    np.testing.assert_array_equal(
+        both_MD[62:].reshape(62, 4, 5), both_MD[:62].reshape(62, 4, 5)[..., ::-1]
+    )
+    np.testing.assert_array_equal(groups_M, np.tile([*range(61), 1], 2))
+    found = nearest_two(samples_MD, both_MD, groups_M)
+    assert fraction_memorized(gap_ratio(found.distances)).value == 1.0
+    np.testing.assert_array_equal(np.delete(found.indices[:, 0], 1), 62 + np.delete(range(20), 1))
+    given_M = with_mirrored(train_ND, (4, 5), np.arange(62) // 2)[1]
+    np.testing.assert_array_equal(given_M[:4], [0, 0, 1, 1])
+    assert given_M[61] == given_M[1] == 0  # images 60 and 61, and the mirror image of 1
+
+
+@pytest.mark.parametrize("ours", ["samples", "train"])
+def test_other_units_are_refused(ours):
+    train_ND = np.random.default_rng(0).uniform(-1, 1, (80, 20))
+    pixels_ND = np.round((train_ND + 1) * 127.5).astype(np.uint8)
+    pair = (pixels_ND[:30], train_ND) if ours == "samples" else (train_ND[:30], pixels_ND)
+    for look in (nearest_two, nearest_cosine, lambda a, b: copy_threshold(a, b, 0.1)):
+        with pytest.raises(InputError, match=r"values are about .* bring both to the same units"):
+            look(*pair)
+    far_off_ND = train_ND * np.where(np.arange(80) % 80 == 7, 1e3, 1)[:, None]  # one that diverged
+    nearest_two(far_off_ND, train_ND)
+
+
+def test_collapsed_samples_are_said():
+    train_ND = gaussian(0, 50, 4)
+    for samples_MD in (np.zeros((20, 4)), np.repeat(gaussian(1, 2, 4), 10, axis=0)):
+        with pytest.warns(UserWarning, match=r"only [12] of 20 are different; the model has coll"):
+            nearest_two(samples_MD, train_ND)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        nearest_two(train_ND[:1], train_ND)
+        nearest_two(np.repeat(gaussian(1, 5, 4), 4, axis=0), train_ND)
 
 
 def test_gap_ratio_by_hand():
@@ -208,9 +284,11 @@ def test_chance_of_a_ratio_is_its_power_d(d):
         assert abs(np.mean(ratio_M < ratio) - chance) < 3 * deviation
 
 
-def test_threshold_calibrated_on_training_samples_finds_no_copy():
-    train_ND = gaussian(0, 500, 4)
-    assert copy_threshold(train_ND[:200], train_ND, 0.05).gap_ratio == 0.0
+def test_held_out_samples_that_were_trained_on_are_refused_by_their_number():
+    train_ND, held_out_TD = gaussian(0, 500, 4), gaussian(1, 200, 4)
+    held_out_TD[[3, 50, 170]] = train_ND[[7, 7, 20]]
+    with pytest.raises(InputError, match="held_out: 3 of 200 samples equal a training sample"):
+        copy_threshold(held_out_TD, train_ND, 0.05)
 
 
 def test_false_alarms_over_small_held_out_sets_are_k_in_t_plus_one():
@@ -317,7 +395,10 @@ def test_memory_stays_bounded(run_python):
         (lambda x: nearest_two(x[:0], x), "at least one sample"),
         (lambda x: nearest_two(x[0], x), "expected a"),
         (lambda x: nearest_two(x, x[:1]), "training samples: must be at least 2"),
-        (lambda x: nearest_two(x, x, np.zeros(9, int)), "groups of training samples: must be at"),
+        (lambda x: nearest_two(x, x, np.zeros(9, int)), "training samples or groups: must be at"),
+        (lambda x: nearest_two(x, np.zeros((5, 3))), "different training samples or groups"),
+        (lambda x: near_duplicate_groups(x, -1.0), "radius: must be finite and >= 0"),
+        (lambda x: with_mirrored(x, (2, 2)), r"image_shape: \(2, 2\) is none of images of 3"),
         (lambda x: nearest_two(x, x, np.arange(8)), "groups: expected 9 integers"),
         (lambda x: nearest_two(x, x, np.arange(9.0)), "groups: expected 9 integers"),
         (lambda x: nearest_two(x, x, block=0), "block: must be"),

@@ -309,4 +309,4 @@ def test_unwritable_folder_gives_one_clear_line(tmp_path, capsys):
     (tmp_path / "file").write_text("")
     out = tmp_path / "file" / "run"
     assert main(["run", "--regime=memorize", "--claim=cor3.2/stationary", f"--out={out}"]) == 2
-    assert "cannot write" in capsys.readouterr().err
+    assert "cannot read or write" in capsys.readouterr().err

@@ -1,32 +1,53 @@
 """The shipped deep models: what they are, what is kept of them, and claims without their images."""
 
+import numpy as np
 import pytest
+from conftest import needs_images
 
 from dae_theory.deep.checkpoints import FOLDER, SHIPPED, load_checkpoint
+from dae_theory.deep.images import held_out_set
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion import CLAIMS
 from proofs_checks.diffusion.experiment import build
 from proofs_checks.diffusion.kept import kept
+from proofs_checks.diffusion.shipped import ALL_IMAGES, TEST_IMAGES, ShippedModels
 
-DEEP = ("deep", "denoisers", "jacobian")
 MOST_BYTES = 10e6
 
 
-def test_without_images_claims_are_vacuous(monkeypatch, tmp_path):
-    monkeypatch.setattr("dae_theory.data.images.FASHION_MNIST_FOLDER", tmp_path)
-    monkeypatch.setattr("dae_theory.data.images.FASHION_MNIST_URL", "http://127.0.0.1:9/")
-    monkeypatch.setenv("DAE_THEORY_CACHE", str(tmp_path / "cache"))
+def test_without_fashion_mnist_few_claims_are_vacuous(without_fashion_mnist):
     experiment = build(RunConfig("diffusion", quick=True), lambda *_: None)
-    claims = [claim for claim in CLAIMS if claim.part in DEEP]
-    results = [check(claim, experiment) for claim in claims]
+    needing = [claim for claim in CLAIMS if ALL_IMAGES in claim.requires]
+    assert [claim.id for claim in needing] == [
+        "diffusion/other-captions",
+        "diffusion/copies-are-planted",
+        "diffusion/generalizing-copies",
+        "diffusion/denoisers-test",
+        "diffusion/denoisers-test-high-noise",
+    ]
+    results = [check(claim, experiment) for claim in needing]
     assert {result.verdict for result in results} == {Verdict.VACUOUS}
-    assert all("images" in result.unmet for result in results)
-    for part in DEEP:
-        assert "dataset-fashion-mnist" in getattr(experiment, part).missing
-    assert set(experiment.arrays) == {"jacobian/sigmas"}
-    assert experiment.data == ()
+    assert all("all images" in result.unmet for result in results)
+    assert experiment.arrays == {}
     assert "dataset-fashion-mnist" in experiment.settings["deep"]
+    read = {used.selection for used in experiment.data}
+    assert "training images of hybrid-unet that come with the package" in read
+
+
+@needs_images
+def test_what_other_claims_look_at_is_the_same_without_fashion_mnist(request):
+    def seen():
+        models, stored = ShippedModels(), {}
+        for name in ("hybrid-text-dit", "memorizing-unet"):
+            data, count = models.training_images(name), models.checkpoint(name).stored
+            stored[name] = data.images[:count], data.captions[:count], data.planted
+        held_out = held_out_set(**models.checkpoint(SHIPPED[0]).config.drawn_as, limit=TEST_IMAGES)
+        return stored, models.test_images, held_out
+
+    with_all = seen()
+    request.getfixturevalue("without_fashion_mnist")
+    np.testing.assert_equal(seen(), with_all)
 
 
 def test_results_are_kept_by_arguments_on_their_object():

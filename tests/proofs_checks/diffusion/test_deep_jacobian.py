@@ -26,7 +26,6 @@ from proofs_checks.diffusion.jacobian_study import (
     Points,
     build_jacobian,
     control_of,
-    stored_images,
 )
 
 CLAIMS = (*JACOBIAN_CLAIMS, *LAYER_CLAIMS)
@@ -147,7 +146,7 @@ def test_every_memorizing_net_has_a_control_of_its_architecture():
         checkpoint("with text", 5000, 0, text=True),
         checkpoint("generalizing", 5000, 0),
     ]
-    assert [stored_images(net) for net in nets] == [7, 40, 0, 0]
+    assert [net.stored for net in nets] == [7, 40, 0, 0]
     assert control_of(nets[0], nets) is control_of(nets[1], nets) is nets[3]
     with pytest.raises(InputError, match="memorizes nothing"):
         control_of(nets[0], nets[:3])
