@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int
 from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.relu.train import train_many
+from dae_theory.relu.units import live_units
 from dae_theory.solve.local import solve_local_minimum
 from dae_theory.weights.read import SavedWeights
 
@@ -99,22 +100,31 @@ class Training:
         return Nets(w1, w2, self.seeds)
 
 
+def fewest_live(nets: Nets) -> int:
+    """Live units of the net that has fewest."""
+    return int(np.min(np.sum(live_units(nets.w1, nets.w2), axis=-1)))
+
+
+def has_free_layers(nets: Nets) -> bool:
+    """Encoder and decoder are two matrices: of a tied net it says nothing that they agree."""
+    return not np.array_equal(nets.w1, nets.w2)
+
+
 def nets_of(saved: SavedWeights) -> Nets:
     """The one net of a file."""
     return Nets(saved.w1[None], saved.w2[None])
 
 
 def untrained(nets: Nets) -> Nets:
-    """The same number of nets with random columns of the same norms: a mutant."""
+    """The same number of nets at random starts of the same norms ‖W1‖, ‖W2‖: a mutant."""
     rng = np.random.default_rng(0)
 
-    def shuffle(w_SDP: Float[np.ndarray, "S D P"]) -> Float[np.ndarray, "S D P"]:
+    def start(w_SDP: Float[np.ndarray, "S D P"]) -> Float[np.ndarray, "S D P"]:
         random = rng.standard_normal(w_SDP.shape)
-        norms = np.linalg.norm(w_SDP, axis=1, keepdims=True)
-        return random / np.linalg.norm(random, axis=1, keepdims=True) * norms
+        norms, drawn = (np.linalg.norm(w, axis=(1, 2), keepdims=True) for w in (w_SDP, random))
+        return random / drawn * norms
 
-    w1 = shuffle(nets.w1)
-    return replace(nets, w1=w1, w2=w1.copy())
+    return replace(nets, w1=start(nets.w1), w2=start(nets.w2))
 
 
 def with_scaled_columns(

@@ -18,6 +18,7 @@ from dae_theory.relu.units import live_units
 from dae_theory.theory.closed_forms import Prediction
 from dae_theory.theory.separability import gate_pattern
 
+STORED_GAIN = 0.5  # share of the predicted gain from which a sample is rather stored than not
 _exact_loss = jax.jit(exact_loss)
 
 
@@ -35,7 +36,7 @@ class Comparison:
         belongs to the sample's cluster.
       cosines: (P,) for each unit the smaller of the cosines of w1 and of w2 with the leading
         direction of its cluster (the stored sample in the memorization regime); NaN if dead.
-      stored: (K,) clusters that at least one live unit belongs to.
+      stored: (K,) clusters whose leading direction has at least STORED_GAIN of its predicted gain.
       gains: for each cluster the diagonal of the measured operator along the predicted
         directions.
       predicted_gains: the same of the prediction.
@@ -120,7 +121,7 @@ def compare_weights(
     wrong_NP = (active_NP != member_NP)[:, live_P]
 
     measured_gains, predicted_gains = [], []
-    gain_errors, operator_errors, range_angles = [], [], []
+    stored, gain_errors, operator_errors, range_angles = [], [], [], []
     for k in range(n_clusters):
         unit_P = blocks_P == k
         u_DR = prediction.directions[k]
@@ -130,6 +131,7 @@ def compare_weights(
         measured_gains.append(measured)
         predicted_gains.append(predicted)
         kept = predicted > 0
+        stored.append(bool(kept.any() and measured[0] >= STORED_GAIN * predicted[0]))
         gain_errors.append(
             np.max(np.abs(measured / np.where(kept, predicted, 1.0) - 1), where=kept, initial=0.0)
         )
@@ -158,7 +160,7 @@ def compare_weights(
         entangled=int(np.sum(clusters_active_KP.sum(axis=0)[live_P] > 1)),
         gate_agreement=float(1 - wrong_NP.mean()) if live_P.any() else 0.0,
         cosines=np.where(blocks_P >= 0, cosine_P, np.nan),
-        stored=widths_K > 0,
+        stored=np.array(stored),
         gains=tuple(measured_gains),
         predicted_gains=tuple(predicted_gains),
         gain_errors=np.array(gain_errors),

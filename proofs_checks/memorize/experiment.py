@@ -20,10 +20,18 @@ from dae_theory.theory.separability import separability
 from dae_theory.weights.compare import Comparison, compare_weights
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import STORED_SIGMA, stored_decay
-from proofs_checks.claims import Requirement, above, at_least, below
+from proofs_checks.claims import Requirement, above, at_least, below, given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.monte_carlo import RESIDUAL_MARGINS, TRAINED_MARGIN, relative_gradient
-from proofs_checks.nets import Nets, Progress, Training, nets_of
+from proofs_checks.nets import (
+    Nets,
+    Progress,
+    Training,
+    fewest_live,
+    has_free_layers,
+    nets_of,
+)
+from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
 DEFAULT_DATA, DEFAULT_N, DEFAULT_P = "faces", 5, 100
 STEPS, LEARNING_RATE = 4000, 3e-3
@@ -86,6 +94,11 @@ class Memorization:
         """The formula under test on these samples."""
         p = self.problem
         return self.predict(p.x, p.sigma, p.lam, self.width)
+
+    @cached_property
+    def stopped(self) -> Stopped:
+        """The nets, where training left them."""
+        return Stopped(self.nets, self.problem)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -194,14 +207,20 @@ def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndar
 def separable(margin: float) -> tuple[Requirement, ...]:
     """The assumptions of Corollary 3.2; ``margin`` is the gate margin that a claim needs."""
     return (
-        below("beta", 0, lambda e: e.beta),
-        at_least("gate margin z", margin, lambda e: e.z),
-        below("n*lambda/min|x|^2", 1, lambda e: e.shrinkage),
         at_least("p/n", 1, lambda e: e.width / len(e.problem.x)),
+        below("n*lambda/min|x|^2", 1, lambda e: e.shrinkage),
+        below("beta", 0, lambda e: e.beta, needs_others=True),
+        at_least("gate margin z", margin, lambda e: e.z, needs_others=True),
     )
 
 
 TRAINED = (  # without decay, random components of the start are never forgotten
     *separable(TRAINED_MARGIN),
     above("lambda", 0, lambda e: e.problem.lam),
+    AT_MINIMUM,
+)
+LIVE = (*TRAINED, above("live units", 0, lambda e: fewest_live(e.nets), needs_others=True))
+FREE = (
+    *LIVE,
+    given("W1 and W2", "two matrices", lambda e: has_free_layers(e.nets), needs_others=True),
 )
