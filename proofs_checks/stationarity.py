@@ -39,6 +39,7 @@ class Stopped:
         """Root-mean-square over nets of what their outputs may still move, relative."""
         return float(np.sqrt(np.mean([r.movement**2 for r in self.remaining])))
 
+    @cached_property
     def advice(self) -> str:
         """What would bring the nets to a minimum, or the minimum that they are at."""
         lam = float(np.mean([r.fitting_lam for r in self.remaining]))
@@ -72,7 +73,7 @@ def at_minimum(name: str, stopped: Callable[[Any], Stopped]) -> Requirement:
         lambda e: stopped(e).movement,
         lambda movement: movement <= MOVEMENT,
         needs_others=True,
-        advice=lambda e: stopped(e).advice(),
+        advice=lambda e: stopped(e).advice,
     )
 
 

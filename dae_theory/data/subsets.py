@@ -3,10 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dae_theory.checks import InputError, check_count, check_samples
 
+MOST_EDGES = 500_000  # pairs of samples, those of the widest margins, that a search looks at
+PAIRS_AT_ONCE = 2_000_000  # while they are looked for
+MOST_TO_CLUSTER = 5000  # samples among which k-means looks for directions
 SEARCH_BUDGET = 100_000  # maximal cliques visited before a search gives up
 N_CLUSTERS = 3  # to look for where no labels are given
 
@@ -16,9 +19,10 @@ def spherical_kmeans(
 ) -> Int[np.ndarray, " N"]:
     """Cluster labels by direction (cosine), the best of several k-means++ starts.
 
-    Fewer labels occur when there are fewer distinct directions than ``n_clusters``.
+    Centres are those of MOST_TO_CLUSTER samples at most, evenly taken. Fewer labels occur when
+    there are fewer distinct directions than ``n_clusters``.
     """
-    from scipy.cluster.vq import kmeans2
+    from scipy.cluster.vq import kmeans2, vq
 
     x_ND = check_samples(x_ND)
     check_count(n_clusters, "n_clusters")
@@ -26,13 +30,15 @@ def spherical_kmeans(
         raise InputError(f"n_clusters: {n_clusters} clusters need as many samples, got {len(x_ND)}")
     norms = np.linalg.norm(x_ND, axis=1, keepdims=True)
     directions = x_ND / np.where(norms > 0, norms, 1.0)
-    distinct, labels = np.unique(directions.round(12), axis=0, return_inverse=True)
-    if len(distinct) <= n_clusters:
-        return labels.ravel()
+    rounded = directions.round(12) + 0.0  # −0 and 0 are one
+    if len({row.tobytes() for row in rounded}) <= n_clusters:
+        return np.unique(rounded, axis=0, return_inverse=True)[1].ravel()
+    every = max(1, -(-len(directions) // MOST_TO_CLUSTER))
     best_labels, best_cost = np.zeros(len(x_ND), int), np.inf
     for restart in range(restarts):
         rng = np.random.default_rng([seed, restart])
-        centres, labels = kmeans2(directions, n_clusters, minit="++", missing="warn", rng=rng)
+        centres, _ = kmeans2(directions[::every], n_clusters, minit="++", missing="warn", rng=rng)
+        labels, _ = vq(directions, centres)
         cost = np.sum((directions - centres[labels]) ** 2)
         if cost < best_cost and len(np.unique(labels)) == n_clusters:
             best_labels, best_cost = labels, cost
@@ -82,15 +88,12 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     if n == 1:
         widest = int(np.argmax(norms))
         return SeparableSubset(np.array([widest]), float(norms[widest]), True)
-    # Unit i sees sample j at x_iᵀx_j/‖x_i‖: the larger norm of the pair gives the smaller margin.
-    safe = np.where(norms > 0, norms, 1.0)
-    pair = -(x_ND @ x_ND.T) / np.maximum(safe[:, None], safe[None, :])
-    pair = np.minimum(pair, np.minimum(norms[:, None], norms[None, :]))
-    rows, columns = np.triu_indices(len(x_ND), 1)
-    margins = pair[rows, columns]
-    order = np.argsort(-margins, kind="stable")
-    order = order[margins[order] > 0]
-    edges = np.stack([rows[order], columns[order]], axis=1)
+    if n > x_ND.shape[1] + 1:
+        raise InputError(
+            f"n: {n} samples of {x_ND.shape[1]} features cannot have pairwise negative inner "
+            f"products, at most {x_ND.shape[1] + 1} can; ask for fewer"
+        )
+    edges, complete = _separating_pairs(x_ND)
 
     # The widest margin is the shortest prefix of the edges with an n-clique: double from the
     # sparse side, where the search is cheap, then bisect.
@@ -98,6 +101,8 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     optimal = True
     try:
         while (found := _clique_of_size(edges[:high], n)) is None:
+            if high == len(edges) and not complete:
+                raise _SearchExhaustedError
             if high == len(edges):
                 raise InputError(
                     f"n: no {n} of these {len(x_ND)} samples have pairwise negative inner "
@@ -114,13 +119,45 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     except _SearchExhaustedError:
         if found is None:
             raise InputError(
-                f"n: the search for {n} separable samples gave up after {SEARCH_BUDGET} cliques; "
-                "pass fewer samples"
+                f"n: the search for {n} separable samples gave up after {SEARCH_BUDGET} cliques "
+                f"or {MOST_EDGES} pairs; pass fewer samples"
             ) from None
         optimal = False
     indices = np.array(sorted(found))
-    inside = pair[np.ix_(indices, indices)][np.triu_indices(n, 1)]
+    inside = _pair_margins(x_ND[indices], x_ND[indices])[np.triu_indices(n, 1)]
     return SeparableSubset(indices, float(inside.min()), optimal)
+
+
+def _pair_margins(
+    a_MD: Float[np.ndarray, "M D"], b_ND: Float[np.ndarray, "N D"]
+) -> Float[np.ndarray, "M N"]:
+    """Smallest of −aᵀb/max(‖a‖, ‖b‖), ‖a‖ and ‖b‖ of each pair: unit i sees sample j at
+    x_iᵀx_j/‖x_i‖, so that the larger norm of a pair gives the smaller margin."""
+    a_M, b_N = np.linalg.norm(a_MD, axis=1)[:, None], np.linalg.norm(b_ND, axis=1)
+    larger = np.maximum(a_M, b_N)
+    apart = -(a_MD @ b_ND.T) / np.where(larger > 0, larger, 1.0)
+    return np.minimum(apart, np.minimum(a_M, b_N))
+
+
+def _separating_pairs(x_ND: Float[np.ndarray, "N D"]) -> tuple[Int[np.ndarray, "E 2"], bool]:
+    """Pairs of samples with a positive margin, the widest first, and whether these are all: at most
+    MOST_EDGES are kept. Margins are computed for PAIRS_AT_ONCE pairs at a time."""
+    rows_at_once = max(1, PAIRS_AT_ONCE // len(x_ND))
+    margins, pairs, complete = np.zeros(0), np.zeros((0, 2), int), True
+    for first in range(0, len(x_ND), rows_at_once):
+        found = _pair_margins(x_ND[first : first + rows_at_once], x_ND)
+        rows, columns = np.nonzero((found > 0) & _above_diagonal(found.shape, first))
+        margins = np.concatenate([margins, found[rows, columns]])
+        pairs = np.concatenate([pairs, np.stack([first + rows, columns], axis=1)])
+        if len(margins) > MOST_EDGES:
+            kept = np.sort(np.argpartition(-margins, MOST_EDGES)[:MOST_EDGES])
+            margins, pairs, complete = margins[kept], pairs[kept], False
+    return pairs[np.argsort(-margins, kind="stable")], complete
+
+
+def _above_diagonal(shape: tuple[int, int], first: int) -> Bool[np.ndarray, "M N"]:
+    """Entries of M rows, from row ``first`` of a square matrix on, that are above its diagonal."""
+    return np.arange(shape[1]) > np.arange(first, first + shape[0])[:, None]
 
 
 def _clique_of_size(edges: Int[np.ndarray, "E 2"], n: int) -> list[int] | None:

@@ -12,10 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.checks import check_noise_and_decay, check_samples, check_weights
-from dae_theory.relu.loss import representation_moments
+from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.relu.batch import MEMORY_SHARE, free_memory
+from dae_theory.relu.loss import PAIR_FLOATS, representation_moments
 from dae_theory.solve.derivatives import hessian_product, stacked_loss, value_and_grad
-from dae_theory.solve.reduced import merge_parallel, weight_frames
+from dae_theory.solve.reduced import few_units, weight_frames
 
 PRODUCTS = 40  # with the Hessian, of a Lanczos iteration that starts at the gradient
 _EXHAUSTED = 1e-12  # of the iteration, relative to the largest entry
@@ -60,12 +61,11 @@ def remaining_decrease(
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, lam)
-    merged_2DQ = np.stack(merge_parallel(w1_DP, w2_DP))
-    weight_N = np.full(len(x_ND), 1 / len(x_ND))
-    if merged_2DQ.shape[2] == 0:  # a net of zeros is stationary
+    if not np.any(w1_DP) and not np.any(w2_DP):  # stationary
         power = float(np.mean(np.sum(x_ND**2, axis=1)))
         return Remaining(0.0, power, 0.0, 0.0, 2.0 * lam, float(lam))
-    _, weights, x_NR = weight_frames(merged_2DQ, x_ND)
+    weights, x_NR = _coordinates(w1_DP, w2_DP, x_ND)
+    weight_N = np.full(len(x_ND), 1 / len(x_ND))
     arguments = (x_NR, weight_N, float(sigma), float(lam))
     with jax.enable_x64(True):
         loss, gradient, power, krylov = jax.device_get(_expansion(weights, *arguments))
@@ -81,6 +81,29 @@ def remaining_decrease(
         lowest=lowest,
         fitting_lam=float(max(lam - slope / 2, 0.0)),
     )
+
+
+def _coordinates(w1_DP, w2_DP, x_ND) -> tuple[np.ndarray, np.ndarray]:
+    """Weights (2, R, Q) and samples (N, R) in the frames of `weight_frames`. Their sizes depend on
+    those of the net only, so that nets of one size share a compiled program."""
+    weights_2DQ = np.stack(few_units(w1_DP, w2_DP))
+    check_pairs_fit(len(x_ND), weights_2DQ.shape[2])
+    _, weights_2RQ, x_NR = weight_frames(weights_2DQ, x_ND)
+    missing = max(min(x_ND.shape[1], len(x_ND) + weights_2DQ.shape[2]) - x_NR.shape[1], 0)
+    return np.pad(weights_2RQ, ((0, 0), (0, missing), (0, 0))), np.pad(x_NR, ((0, 0), (0, missing)))
+
+
+def check_pairs_fit(n: int, p: int) -> None:
+    """Raise InputError where second derivatives of a net of ``p`` units on ``n`` samples would take
+    more than MEMORY_SHARE of the free memory."""
+    bytes_per_pair = 8 * PAIR_FLOATS * n
+    needed, free = bytes_per_pair * p * p / 2, MEMORY_SHARE * free_memory(jax.local_devices())
+    if needed > free:
+        fitting = int(np.sqrt(2 * free / bytes_per_pair))
+        raise InputError(
+            f"p: to tell whether p={p} units on n={n} samples are at a minimum takes about "
+            f"{needed / 1e9:.3g} GB, more than {free / 1e9:.3g}; lower n, or p to {fitting}"
+        )
 
 
 class _Krylov(NamedTuple):

@@ -7,9 +7,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.relu.units import parallel_groups
 from dae_theory.theory.symmetry import gate_groups, rotation_directions
 
-_PARALLEL_DIGITS = 12  # of unit columns that agree
+FEW_UNITS = 128  # all pairs of so many take little memory
 
 
 def common_span(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray, "D R"]:
@@ -74,13 +75,20 @@ def merge_parallel(
     stacked = np.concatenate([np.asarray(w1_DP, float), np.asarray(w2_DP, float)])
     norms_P = np.linalg.norm(stacked, axis=0)
     stacked, norms_P = stacked[:, norms_P > 0], norms_P[norms_P > 0]
-    rounded = (stacked / norms_P).round(_PARALLEL_DIGITS) + 0.0  # −0 and 0 are one
-    first: dict[bytes, int] = {}
-    group_P = np.array([first.setdefault(c.tobytes(), len(first)) for c in rounded.T], int)
+    group_P = parallel_groups(stacked)
     _, leader_Q = np.unique(group_P, return_index=True)
-    size_Q = np.sqrt(np.bincount(group_P, weights=norms_P**2, minlength=len(first)))
+    size_Q = np.sqrt(np.bincount(group_P, weights=norms_P**2))
     merged = stacked[:, leader_Q] / norms_P[leader_Q] * size_Q
     return merged[: len(w1_DP)], merged[len(w1_DP) :]
+
+
+def few_units(
+    w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"]
+) -> tuple[Float[np.ndarray, "D Q"], Float[np.ndarray, "D Q"]]:
+    """The net; where it has more than FEW_UNITS, with parallel units merged."""
+    if w1_DP.shape[1] <= FEW_UNITS:
+        return np.asarray(w1_DP, float), np.asarray(w2_DP, float)
+    return merge_parallel(w1_DP, w2_DP)
 
 
 class Reduced(NamedTuple):

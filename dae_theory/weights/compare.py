@@ -15,11 +15,12 @@ from scipy.linalg import subspace_angles
 from dae_theory.checks import InputError, check_samples, check_weights
 from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.units import live_units
+from dae_theory.solve.reduced import few_units
 from dae_theory.theory.closed_forms import Prediction
 from dae_theory.theory.separability import gate_pattern
 
-STORED_GAIN = 0.5  # share of the predicted gain from which a sample is rather stored than not
 _exact_loss = jax.jit(exact_loss)
+STORED_GAIN = 0.5  # share of the predicted gain from which a sample is rather stored than not
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,8 @@ def compare_weights(
             np.sum(leading_DP * w2_DP, axis=0) / norm2_P,
         )
     with jax.enable_x64(True):
-        loss = float(_exact_loss(w1_DP, w2_DP, x_ND, prediction.sigma, prediction.lam))
+        few = few_units(w1_DP, w2_DP)
+        loss = float(_exact_loss(*few, x_ND, prediction.sigma, prediction.lam))
     widths_K = np.array([np.sum(blocks_P == k) for k in range(n_clusters)])
     clusters_active_KP = np.stack([active_NP[labels_N == k].any(axis=0) for k in range(n_clusters)])
     return Comparison(

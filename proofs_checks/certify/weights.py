@@ -17,10 +17,14 @@ from proofs_checks.certify.certified import shrink_unit
 from proofs_checks.certify.closed_forms import verdict_in_words
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, above
 from proofs_checks.monte_carlo import exact_loss_value
-from proofs_checks.nets import Nets
+from proofs_checks.nets import Nets, fewest_live
 from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
-AT_REST = (above("lambda", 0, lambda t: t.problem.lam), AT_MINIMUM)
+AT_REST = (
+    above("lambda", 0, lambda t: t.problem.lam),
+    above("live units", 0, lambda t: fewest_live(t.stopped.nets)),
+    AT_MINIMUM,
+)
 
 
 @dataclass(frozen=True)

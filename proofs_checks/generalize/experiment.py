@@ -221,7 +221,10 @@ def build(config: RunConfig, progress: Progress) -> Generalization:
     widths = even_widths(p, len(np.unique(labels_N)))
     lam = default_decay(x_ND, labels_N, widths) if config.lam is None else config.lam
     problem = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
-    data_sets = (x_ND, x_ND[::2], x_ND[1::2], first_of_each(x_ND, labels_N))
+    exemplars_KD = first_of_each(x_ND, labels_N)
+    # Repeated, they make the same objective, of which each step sees as many noisy inputs.
+    controls_ND = np.tile(exemplars_KD, (max(n // len(exemplars_KD), 1), 1))
+    data_sets = (x_ND, x_ND[::2], x_ND[1::2], controls_ND)
     what = "training generalizing nets"
     return Generalization(
         problem,

@@ -204,8 +204,9 @@ def hybrid_labels(
     the remaining samples clustered by direction."""
     if labels_N is not None:
         return cluster_labels(x_ND, labels_N)
-    _, index_N, counts = np.unique(x_ND, axis=0, return_inverse=True, return_counts=True)
-    index_N = index_N.ravel()
+    first: dict[bytes, int] = {}
+    index_N = np.array([first.setdefault(x.tobytes(), len(first)) for x in x_ND + 0.0])
+    counts = np.bincount(index_N)
     repeated_N = counts[index_N] > 1
     found_N = np.zeros(len(x_ND), int)
     _, found_N[repeated_N] = np.unique(index_N[repeated_N], return_inverse=True)

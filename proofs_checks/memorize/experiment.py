@@ -16,7 +16,6 @@ from dae_theory.relu.optimize import TrainConfig
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.remainder import flip_weight
-from dae_theory.theory.separability import separability
 from dae_theory.weights.compare import Comparison, compare_weights
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import STORED_SIGMA, stored_decay
@@ -81,7 +80,7 @@ class Memorization:
     @cached_property
     def beta(self) -> float:
         """Largest cosine between two samples."""
-        return separability(self.problem.x, np.arange(len(self.problem.x))).beta
+        return self.problem.separability.beta
 
     @cached_property
     def shrinkage(self) -> float:
@@ -168,7 +167,10 @@ def build(config: RunConfig, progress: Progress) -> Memorization:
     """
     n, width = config.n or DEFAULT_N, config.p or DEFAULT_P
     dataset = load_data(config, config.data or DEFAULT_DATA, n)
-    chosen, note = choose_samples(dataset.x, n)
+    if width < n:
+        chosen, note = np.arange(min(n, len(dataset.x))), f"the first {n} samples"
+    else:
+        chosen, note = choose_samples(dataset.x, n)
     x_ND = dataset.x[chosen]
     rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)
     lam = stored_decay(x_ND) if config.lam is None else config.lam
