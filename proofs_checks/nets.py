@@ -8,11 +8,14 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dae_theory.checks import InputError
+from dae_theory.relu.batch import MEMORY_SHARE, free_memory, nets_per_batch
 from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.relu.train import train_many
 from dae_theory.relu.units import live_units
 from dae_theory.solve.local import solve_local_minimum
+from dae_theory.sweep.plan import Sizes, memory_bytes
 from dae_theory.weights.read import SavedWeights
 
 Progress = Callable[[str, int, int], None]  # what is going on, steps done, steps in total
@@ -70,6 +73,7 @@ class Training:
 
     @property
     def _trained(self) -> tuple[Nets, ...]:
+        check_memory(self.data_sets, self.config, len(self.data_sets) * len(self.seeds))
         keys_S = jax.vmap(jax.random.key)(np.array(self.seeds))
         total = self.config.steps
         result = train_many(
@@ -98,6 +102,33 @@ class Training:
         self.progress(self.what, len(self.seeds), len(self.seeds))
         w1, w2 = (np.stack(w) for w in zip(*((s.w1, s.w2) for s in solutions), strict=True))
         return Nets(w1, w2, self.seeds)
+
+
+def check_memory(
+    data_sets: tuple[Float[np.ndarray, "N D"], ...], config: TrainConfig, count: int
+) -> None:
+    """Raise InputError where ``count`` nets would take more than MEMORY_SHARE of the free memory,
+    as a sweep estimates it."""
+    n, d = max(len(x_ND) for x_ND in data_sets), data_sets[0].shape[1]
+    devices = min(jax.local_device_count(), count)
+    share = -(-count // devices)
+
+    def needed(width: int) -> int:
+        how, sizes = replace(config, width=width), Sizes(n, width, d, 0)
+        group = min(nets_per_batch(how, d), share)
+        return memory_bytes(how, sizes, devices * share, group, len(data_sets), devices)
+
+    free = MEMORY_SHARE * free_memory(jax.local_devices())
+    if needed(config.width) <= free:
+        return
+    fitting = config.width
+    while fitting > 1 and needed(fitting) > free:
+        fitting //= 2
+    advice = f"lower p to {fitting}" if needed(fitting) <= free else "lower n"
+    raise InputError(
+        f"p: to train {count} nets of n={n}, p={config.width} takes about "
+        f"{needed(config.width) / 1e9:.3g} GB, more than {free / 1e9:.3g}; {advice}"
+    )
 
 
 def fewest_live(nets: Nets) -> int:

@@ -10,6 +10,7 @@ from dae_theory.checks import InputError, check_count, check_samples
 MOST_EDGES = 500_000  # pairs of samples, those of the widest margins, that a search looks at
 PAIRS_AT_ONCE = 2_000_000  # while they are looked for
 MOST_TO_CLUSTER = 5000  # samples among which k-means looks for directions
+MOST_SEARCHED = 10_000  # samples to choose from: time grows with the square of their number
 SEARCH_BUDGET = 100_000  # maximal cliques visited before a search gives up
 N_CLUSTERS = 3  # to look for where no labels are given
 
@@ -30,19 +31,32 @@ def spherical_kmeans(
         raise InputError(f"n_clusters: {n_clusters} clusters need as many samples, got {len(x_ND)}")
     norms = np.linalg.norm(x_ND, axis=1, keepdims=True)
     directions = x_ND / np.where(norms > 0, norms, 1.0)
-    rounded = directions.round(12) + 0.0  # −0 and 0 are one
-    if len({row.tobytes() for row in rounded}) <= n_clusters:
-        return np.unique(rounded, axis=0, return_inverse=True)[1].ravel()
+    if not _has_more_rows(directions, n_clusters):
+        return np.unique(_rounded(directions), axis=0, return_inverse=True)[1].ravel()
     every = max(1, -(-len(directions) // MOST_TO_CLUSTER))
     best_labels, best_cost = np.zeros(len(x_ND), int), np.inf
     for restart in range(restarts):
         rng = np.random.default_rng([seed, restart])
         centres, _ = kmeans2(directions[::every], n_clusters, minit="++", missing="warn", rng=rng)
-        labels, _ = vq(directions, centres)
-        cost = np.sum((directions - centres[labels]) ** 2)
+        labels, distances = vq(directions, centres, check_finite=False)
+        cost = np.sum(distances**2)
         if cost < best_cost and len(np.unique(labels)) == n_clusters:
             best_labels, best_cost = labels, cost
     return best_labels
+
+
+def _rounded(directions: np.ndarray) -> np.ndarray:
+    return directions.round(12) + 0.0  # −0 and 0 are one
+
+
+def _has_more_rows(directions_ND: Float[np.ndarray, "N D"], count: int) -> bool:
+    """More than ``count`` rows differ."""
+    seen: set[bytes] = set()
+    for row in directions_ND:
+        seen.add(_rounded(row).tobytes())
+        if len(seen) > count:
+            return True
+    return False
 
 
 def cluster_labels(
@@ -143,15 +157,16 @@ def _separating_pairs(x_ND: Float[np.ndarray, "N D"]) -> tuple[Int[np.ndarray, "
     """Pairs of samples with a positive margin, the widest first, and whether these are all: at most
     MOST_EDGES are kept. Margins are computed for PAIRS_AT_ONCE pairs at a time."""
     rows_at_once = max(1, PAIRS_AT_ONCE // len(x_ND))
-    margins, pairs, complete = np.zeros(0), np.zeros((0, 2), int), True
+    margins, pairs, complete, smallest = np.zeros(0), np.zeros((0, 2), int), True, 0.0
     for first in range(0, len(x_ND), rows_at_once):
         found = _pair_margins(x_ND[first : first + rows_at_once], x_ND)
-        rows, columns = np.nonzero((found > 0) & _above_diagonal(found.shape, first))
+        rows, columns = np.nonzero((found > smallest) & _above_diagonal(found.shape, first))
         margins = np.concatenate([margins, found[rows, columns]])
         pairs = np.concatenate([pairs, np.stack([first + rows, columns], axis=1)])
         if len(margins) > MOST_EDGES:
             kept = np.sort(np.argpartition(-margins, MOST_EDGES)[:MOST_EDGES])
             margins, pairs, complete = margins[kept], pairs[kept], False
+            smallest = np.min(margins)
     return pairs[np.argsort(-margins, kind="stable")], complete
 
 
@@ -181,12 +196,14 @@ def choose_samples(x_ND: Float[Array, "N D"], n: int) -> tuple[Int[np.ndarray, "
     none are."""
     if n >= len(x_ND):
         return np.arange(len(x_ND)), f"all {len(x_ND)} samples"
+    every = max(1, -(-len(x_ND) // MOST_SEARCHED))
+    searched = np.arange(0, len(x_ND), every)
     try:
-        subset = separable_subset(x_ND, n)
+        subset = separable_subset(x_ND[searched], n)
     except InputError as error:
         return np.arange(n), f"the first {n} of {len(x_ND)} samples ({error})"
     best = "widest" if subset.optimal else "widest found"
-    return subset.indices, (
-        f"{n} of {len(x_ND)} samples chosen by search: pairwise negative inner products, {best} "
-        "gate margin"
+    among = f"{len(x_ND)} samples" if every == 1 else f"one in {every} of {len(x_ND)} samples"
+    return searched[subset.indices], (
+        f"{n} of {among} chosen by search: pairwise negative inner products, {best} gate margin"
     )

@@ -243,7 +243,12 @@ def _measuring_floats(sizes: Sizes) -> int:
 
 
 def memory_bytes(
-    config: SweepConfig, sizes: Sizes, cells: int, group: int, data_sets: int, devices: int
+    config: SweepConfig | TrainConfig,
+    sizes: Sizes,
+    cells: int,
+    group: int,
+    data_sets: int,
+    devices: int,
 ) -> int:
     """Estimated memory of a batch of ``cells`` on ``devices``, in bytes: 4 for each float.
 
