@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dae_theory.checks import InputError
+from dae_theory.minima.stationarity import pairs_bytes
 from dae_theory.relu.batch import MEMORY_SHARE, free_memory, nets_per_batch
 from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import TrainConfig
@@ -108,7 +109,7 @@ def check_memory(
     data_sets: tuple[Float[np.ndarray, "N D"], ...], config: TrainConfig, count: int
 ) -> None:
     """Raise InputError where ``count`` nets would take more than MEMORY_SHARE of the free memory,
-    as a sweep estimates it."""
+    as a sweep estimates it, to train or to look at."""
     n, d = max(len(x_ND) for x_ND in data_sets), data_sets[0].shape[1]
     devices = min(jax.local_device_count(), count)
     share = -(-count // devices)
@@ -116,7 +117,8 @@ def check_memory(
     def needed(width: int) -> int:
         how, sizes = replace(config, width=width), Sizes(n, width, d, 0)
         group = min(nets_per_batch(how, d), share)
-        return memory_bytes(how, sizes, devices * share, group, len(data_sets), devices)
+        training = memory_bytes(how, sizes, devices * share, group, len(data_sets), devices)
+        return max(training, pairs_bytes(n, width))  # the nets are asked whether they are at minima
 
     free = MEMORY_SHARE * free_memory(jax.local_devices())
     if needed(config.width) <= free:

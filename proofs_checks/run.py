@@ -108,7 +108,7 @@ def run(
 ) -> int:
     """Check every chosen claim, print the tables, write the files; returns the exit status.
 
-    Files are written after each regime, so that a later one that stops loses nothing.
+    Files are written after each regime, and before a refusal, so that what was found is not lost.
     """
     start = time.monotonic()
     claims = chosen_claims(config, claim_id)
@@ -118,12 +118,16 @@ def run(
     data: dict[str, tuple[DataUsed, ...]] = {}
     arrays: dict[str, np.ndarray] = {}
     for regime, listed in claims:
+        found: list[Result] = []
+        refused: InputError | None = None
         with contextlib.closing(ProgressBar()) as bar:
             experiment = regime.build(config, bar) if saved is None else regime.from_weights(saved)
-            found = []
-            for done, claim in enumerate(listed):
-                bar(f"checking {regime.name}", done, len(listed))
-                found.append(check(claim, experiment, may_be_vacuous=not config.is_default))
+            try:
+                for done, claim in enumerate(listed):
+                    bar(f"checking {regime.name}", done, len(listed))
+                    found.append(check(claim, experiment, may_be_vacuous=not config.is_default))
+            except InputError as error:
+                refused = error
         results += found
         settings[regime.name] = experiment.settings
         data[regime.name] = experiment.data
@@ -132,6 +136,8 @@ def run(
             arrays |= {f"{regime.name}/{name}": a for name, a in experiment.arrays.items()}
             wall_s = time.monotonic() - start
             write_files(out, as_dict(results, config, command, settings, data, wall_s), arrays)
+        if refused is not None:
+            raise refused
     return finish(results, time.monotonic() - start, out)
 
 

@@ -93,13 +93,17 @@ def _coordinates(w1_DP, w2_DP, x_ND) -> tuple[np.ndarray, np.ndarray]:
     return np.pad(weights_2RQ, ((0, 0), (0, missing), (0, 0))), np.pad(x_NR, ((0, 0), (0, missing)))
 
 
+def pairs_bytes(n: int, p: int) -> int:
+    """Estimated memory of second derivatives of a net of ``p`` units on ``n`` samples."""
+    return 8 * PAIR_FLOATS * n * p * p // 2
+
+
 def check_pairs_fit(n: int, p: int) -> None:
     """Raise InputError where second derivatives of a net of ``p`` units on ``n`` samples would take
     more than MEMORY_SHARE of the free memory."""
-    bytes_per_pair = 8 * PAIR_FLOATS * n
-    needed, free = bytes_per_pair * p * p / 2, MEMORY_SHARE * free_memory(jax.local_devices())
+    needed, free = pairs_bytes(n, p), MEMORY_SHARE * free_memory(jax.local_devices())
     if needed > free:
-        fitting = int(np.sqrt(2 * free / bytes_per_pair))
+        fitting = int(p * np.sqrt(free / needed))
         raise InputError(
             f"p: to tell whether p={p} units on n={n} samples are at a minimum takes about "
             f"{needed / 1e9:.3g} GB, more than {free / 1e9:.3g}; lower n, or p to {fitting}"

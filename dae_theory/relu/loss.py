@@ -131,7 +131,7 @@ def _quadratic_in_parts(w1_DP, w2_DP, x_ND, sigma, weight_N) -> Scalar:
         scale_UP = sigma**2 * jnp.outer(norm_P[chosen_U] * counts_U, norm_P)
         return jnp.sum((w2_DP[:, chosen_U].T @ w2_DP) * second_UP * scale_UP)
 
-    return jnp.sum(jax.lax.map(part, (chosen_CU, counts_CU)))
+    return jnp.sum(jax.lax.map(jax.checkpoint(part), (chosen_CU, counts_CU)))
 
 
 def _loss_from_moments(mean_NP, quadratic, w1_DP, w2_DP, x_ND, lam, weight_N) -> Scalar:
