@@ -178,6 +178,7 @@ NO_UNTRAINED_MUTANT = {
     "cor3.2/live-units",  # nothing that is dead comes back before training
     "cor3.3/balanced",  # random weights spread the representation, too
     "unseen/units",  # over as many units on fresh samples as on training samples
+    "unseen/closer-to-truth",  # a ratio of two distances, both large of random weights
     "unseen/halves-agree",  # its mutant leaves one half untrained
     "certify/weights/minimum",  # solved from the weights first
     "certify/weights/dead-units",
