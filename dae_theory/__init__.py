@@ -36,6 +36,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "minima.census": ["Minimum", "classify_minimum", "count_minima", "find_minimum"],
         "minima.dead_units": ["DeadUnitCertificate", "dead_unit_certificate", "first_variation"],
         "minima.existence": ["Existence", "hessian_lipschitz", "newton_kantorovich"],
+        "minima.stationarity": ["Remaining", "remaining_decrease"],
         "minima.second_order": ["SecondOrder", "hessian_spectrum", "second_order"],
         "memorization.copies": [
             "COPY_RATIO",

@@ -10,12 +10,12 @@ from jaxtyping import Bool, Float, Int
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.theory.closed_forms import Prediction, block_eigenvalues, predict_blocks
 from dae_theory.theory.problem import Problem
-from dae_theory.theory.separability import Separability, separability
 from dae_theory.weights.compare import Comparison, assign_blocks, compare_weights
 from proofs_checks.claims import Measured, Requirement, above, at_least, below
 from proofs_checks.config import RunConfig
 from proofs_checks.monte_carlo import exact_loss_value, relative_gradient
-from proofs_checks.nets import Nets, Progress, Training
+from proofs_checks.nets import Nets, Progress, Training, fewest_live
+from proofs_checks.stationarity import Stopped
 
 N_CLUSTERS = 3  # of the synthetic mixture
 DECAY_FRACTION = 0.1  # default nλ, relative to the smallest eigenvalue a block keeps
@@ -76,19 +76,18 @@ def separable_blocks(
     """The assumptions of Theorem 3.1 on the problem that ``problem_of`` finds in an experiment;
     ``margin`` is the gate margin that a claim needs."""
 
-    def of_partition(e: Any) -> Separability:
-        return separability(problem_of(e).x, problem_of(e).labels)
-
     def shrinkage(e: Any) -> float:
         p = problem_of(e)
         smallest = min(smallest_kept(p.x, p.labels, p.widths))
         return len(p.x) * p.lam / smallest if smallest > 0 else np.inf
 
     return (
-        below("alpha", 1, lambda e: of_partition(e).alpha),
-        below("beta", 0, lambda e: of_partition(e).beta),
-        at_least("gate margin z", margin, lambda e: predict_on(problem_of(e)).margin),
-        below("n*lambda/min s", 1, shrinkage),
+        below("alpha", 1, lambda e: problem_of(e).separability.alpha),
+        below("beta", 0, lambda e: problem_of(e).separability.beta),
+        below("n*lambda/min s", 1, shrinkage, needs_others=True),
+        at_least(
+            "gate margin z", margin, lambda e: predict_on(problem_of(e)).margin, needs_others=True
+        ),
     )
 
 
@@ -107,6 +106,7 @@ class BlockExperiment(Protocol):
     prediction: Prediction
     nets: Nets
     has_nets: bool
+    stopped: Stopped
     comparisons: list[Comparison]
 
 
@@ -150,6 +150,9 @@ def follows_gates(e: BlockExperiment) -> Bool[np.ndarray, " S"]:
 SOME_FOLLOW_GATES = above(
     "nets with one cluster per unit", 0, lambda e: np.mean(follows_gates(e)), needs_others=True
 )
+
+
+SOME_LIVE = above("live units", 0, lambda e: fewest_live(e.nets), needs_others=True)
 
 
 def kept_comparisons(e: BlockExperiment) -> list[Comparison]:

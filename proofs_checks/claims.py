@@ -8,7 +8,7 @@ formula) on which its verdict must be `fails`. A claim that cannot fail says not
 import inspect
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -49,8 +49,9 @@ class Requirement:
       name, required: what is measured, and what is required of it in words.
       value: measures it on the experiment.
       met: whether a measured value meets it.
-      needs_others: it can be measured only where the requirements before it are met, for example
-        because it looks at trained nets.
+      needs_others: it is measured only where the requirements before it are met, because it is
+        expensive or looks at trained nets.
+      advice: what to do where it is not met, in words.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Requirement:
     value: Callable[[Any], float]
     met: Callable[[float], bool]
     needs_others: bool = False
+    advice: Callable[[Any], str] | None = None
 
 
 def at_least(
@@ -117,6 +119,11 @@ class Measured:
         return bootstrap_mean(self.errors)
 
 
+def average(values: Sequence[float]) -> float:
+    """The mean; NaN of nothing, with which no claim holds."""
+    return float(np.mean(values)) if len(values) else float("nan")
+
+
 NOT_MEASURED = Measured(np.nan, np.nan, np.array([np.nan]))
 
 
@@ -167,28 +174,36 @@ class Claim:
 
 @dataclass(frozen=True)
 class Assumption:
-    """Measured value of a requirement, and whether it is met."""
+    """Measured value of a requirement, whether it is met, and what to do where it is not."""
 
     value: float
     required: str
     met: bool
+    advice: str = ""
 
 
 @dataclass(frozen=True)
 class Result:
-    """A claim with what was measured and its verdict; ``wall_s`` seconds to check it, training
-    included where this claim was the first to ask for nets."""
+    """A claim with what was measured and its verdict.
+
+    Attributes:
+      wall_s: seconds to check it, training included where this claim was the first to ask for nets.
+      may_be_vacuous: the claim need not speak of these data, because the user chose them.
+    """
 
     claim: Claim
     assumptions: dict[str, Assumption]
     measured: Measured
     verdict: Verdict
     wall_s: float
+    may_be_vacuous: bool = True
 
     @property
     def as_expected(self) -> bool:
-        """The verdict is the expected one, or the claim says nothing on these data."""
-        return self.verdict in (self.claim.expected, Verdict.VACUOUS)
+        """The verdict is the expected one, or the claim says nothing on data that it need not
+        speak of."""
+        is_vacuous = self.verdict is Verdict.VACUOUS
+        return self.may_be_vacuous if is_vacuous else self.verdict is self.claim.expected
 
     @property
     def unmet(self) -> dict[str, Assumption]:
@@ -196,19 +211,25 @@ class Result:
         return {name: a for name, a in self.assumptions.items() if not a.met}
 
 
-def check(claim: Claim, experiment: Any, mutant: Mutant | None = None) -> Result:
-    """Check one claim on its regime's experiment, changed by a mutant if one is given."""
+def check(
+    claim: Claim, experiment: Any, mutant: Mutant | None = None, *, may_be_vacuous: bool = True
+) -> Result:
+    """Check one claim on its regime's experiment, changed by a mutant if one is given.
+
+    Assumptions are measured on the experiment as it is: a mutant is an error that somebody makes
+    where they are met, and must not escape its judgement by breaking one.
+    """
     start = time.monotonic()
     subject = getattr(experiment, claim.part) if claim.part else experiment
-    if mutant is not None:
-        subject = mutant.apply(subject)
     assumptions = measure_assumptions(claim.requires, subject)
     if all(assumption.met for assumption in assumptions.values()):
-        measured = claim.measure(subject)
+        measured = claim.measure(subject if mutant is None else mutant.apply(subject))
         verdict = judge(measured, claim.tolerance)
     else:
-        measured, verdict = NOT_MEASURED, Verdict.VACUOUS
-    return Result(claim, assumptions, measured, verdict, time.monotonic() - start)
+        advice = "; ".join(a.advice for a in assumptions.values() if a.advice)
+        measured, verdict = replace(NOT_MEASURED, note=advice), Verdict.VACUOUS
+    wall_s = time.monotonic() - start
+    return Result(claim, assumptions, measured, verdict, wall_s, may_be_vacuous)
 
 
 def measure_assumptions(requires: Sequence[Requirement], subject: Any) -> dict[str, Assumption]:
@@ -219,7 +240,9 @@ def measure_assumptions(requires: Sequence[Requirement], subject: Any) -> dict[s
             continue
         value = float(requirement.value(subject))
         met = bool(requirement.met(value))
-        assumptions[requirement.name] = Assumption(value, requirement.required, met)
+        gives_advice = not met and requirement.advice is not None
+        advice = requirement.advice(subject) if gives_advice else ""
+        assumptions[requirement.name] = Assumption(value, requirement.required, met, advice)
     return assumptions
 
 

@@ -63,6 +63,12 @@ class RunConfig:
         )
 
     @property
+    def is_default(self) -> bool:
+        """Data and settings are the regimes' own, on which every claim must be judged."""
+        chosen = (self.data, self.n, self.p, self.sigma, self.lam, self.weights)
+        return all(choice is None for choice in chosen) and self.trainer == TRAINERS[0]
+
+    @property
     def seed_list(self) -> tuple[int, ...]:
         """The seeds trained, 0 … seeds−1 (at most QUICK_SEEDS of them when quick)."""
         return tuple(range(min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds))

@@ -8,14 +8,17 @@ from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.model import encode
 from dae_theory.relu.units import collinear_groups, merge_groups, spikiness
 from dae_theory.solve.derivatives import gradient_norm
+from dae_theory.solve.reduced import few_units
 from dae_theory.theory.remainder import fit_flip_exponent
-from proofs_checks.claims import Measured
+from proofs_checks.claims import Measured, at_least
 from proofs_checks.nets import Nets
 
 EXACT_MARGIN = 6.0  # gate margin from which the closed forms are exact to 1e-8
 TRAINED_MARGIN = 2.0  # gate margin from which 1% accuracy can be expected of them
 RESIDUAL_MARGINS = np.linspace(4.0, 6.25, 10)  # below, powers of 1/z still count
 _exact_loss = jax.jit(exact_loss)
+ROUNDING = 64 * np.finfo(float).eps  # relative gradient up to which it is but rounding
+FITTED = 3  # constants of the law that residuals follow: κ, b and C
 
 DRAWS = 64  # noise draws per sample in Monte Carlo averages
 
@@ -58,7 +61,15 @@ def exact_loss_value(
 ) -> float:
     """The exact loss in float64."""
     with jax.enable_x64(True):
-        return float(_exact_loss(w1_DP, w2_DP, x_ND, sigma, lam))
+        return float(_exact_loss(*few_units(w1_DP, w2_DP), x_ND, sigma, lam))
+
+
+POINTS_SEEN = at_least(
+    "points above rounding",
+    FITTED + 1,
+    lambda e: np.sum(e.residual[2] > ROUNDING),
+    needs_others=True,
+)
 
 
 def residual_exponent(
@@ -68,11 +79,12 @@ def residual_exponent(
 ) -> Measured:
     """The exponent of the residual in F, beside the 1 that the theory predicts
     (docs/THEORY.md#remainder)."""
-    kappa = fit_flip_exponent(z_T, flips_T, residual_T)
+    seen_T = residual_T > ROUNDING
+    kappa = fit_flip_exponent(z_T[seen_T], flips_T[seen_T], residual_T[seen_T])
     return Measured(
         measured=kappa,
         predicted=1.0,
         errors=np.array([abs(kappa - 1)]),
         note=f"κ of ‖∇L‖ = C z^b F^κ, F = Σ exp(−z_ij²/2) over gates; z from {z_T[0]:.2f} to "
-        f"{z_T[-1]:.2f} by σ",
+        f"{z_T[-1]:.2f} by σ, {np.sum(seen_T)} of {len(z_T)} points above rounding",
     )

@@ -64,6 +64,4 @@ DOUBLE_SIGMA = misprint("σ twice as large", sigma=lambda sigma: 2 * sigma)
 PRINTED_SIGMA = misprint("σ for σ²", sigma=np.sqrt)
 HALF_LAMBDA = misprint("λ/2 for λ", lam=lambda lam: lam / 2)
 DOUBLE_LAMBDA = misprint("λ twice as large", lam=lambda lam: 2 * lam)
-UNTRAINED = Mutant(
-    "random columns of the same norms", lambda e: replace(e, replaced=untrained(e.nets))
-)
+UNTRAINED = Mutant("untrained nets", lambda e: replace(e, replaced=untrained(e.nets)))

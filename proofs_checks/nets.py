@@ -8,10 +8,15 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
+from dae_theory.checks import InputError
+from dae_theory.minima.stationarity import pairs_bytes
+from dae_theory.relu.batch import MEMORY_SHARE, free_memory, nets_per_batch
 from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.relu.train import train_many
+from dae_theory.relu.units import live_units
 from dae_theory.solve.local import solve_local_minimum
+from dae_theory.sweep.plan import Sizes, memory_bytes
 from dae_theory.weights.read import SavedWeights
 
 Progress = Callable[[str, int, int], None]  # what is going on, steps done, steps in total
@@ -69,6 +74,7 @@ class Training:
 
     @property
     def _trained(self) -> tuple[Nets, ...]:
+        check_memory(self.data_sets, self.config, len(self.data_sets) * len(self.seeds))
         keys_S = jax.vmap(jax.random.key)(np.array(self.seeds))
         total = self.config.steps
         result = train_many(
@@ -99,22 +105,59 @@ class Training:
         return Nets(w1, w2, self.seeds)
 
 
+def check_memory(
+    data_sets: tuple[Float[np.ndarray, "N D"], ...], config: TrainConfig, count: int
+) -> None:
+    """Raise InputError where ``count`` nets would take more than MEMORY_SHARE of the free memory,
+    as a sweep estimates it, to train or to look at."""
+    n, d = max(len(x_ND) for x_ND in data_sets), data_sets[0].shape[1]
+    devices = min(jax.local_device_count(), count)
+    share = -(-count // devices)
+
+    def needed(width: int) -> int:
+        how, sizes = replace(config, width=width), Sizes(n, width, d, 0)
+        group = min(nets_per_batch(how, d), share)
+        training = memory_bytes(how, sizes, devices * share, group, len(data_sets), devices)
+        return max(training, pairs_bytes(n, width))  # the nets are asked whether they are at minima
+
+    free = MEMORY_SHARE * free_memory(jax.local_devices())
+    if needed(config.width) <= free:
+        return
+    fitting = config.width
+    while fitting > 1 and needed(fitting) > free:
+        fitting //= 2
+    advice = f"lower p to {fitting}" if needed(fitting) <= free else "lower n"
+    raise InputError(
+        f"p: to train {count} nets of n={n}, p={config.width} takes about "
+        f"{needed(config.width) / 1e9:.3g} GB, more than {free / 1e9:.3g}; {advice}"
+    )
+
+
+def fewest_live(nets: Nets) -> int:
+    """Live units of the net that has fewest."""
+    return int(np.min(np.sum(live_units(nets.w1, nets.w2), axis=-1)))
+
+
+def has_free_layers(nets: Nets) -> bool:
+    """Encoder and decoder are two matrices: of a tied net it says nothing that they agree."""
+    return not np.array_equal(nets.w1, nets.w2)
+
+
 def nets_of(saved: SavedWeights) -> Nets:
     """The one net of a file."""
     return Nets(saved.w1[None], saved.w2[None])
 
 
 def untrained(nets: Nets) -> Nets:
-    """The same number of nets with random columns of the same norms: a mutant."""
+    """The same number of nets at random starts of the same norms ‖W1‖, ‖W2‖: a mutant."""
     rng = np.random.default_rng(0)
 
-    def shuffle(w_SDP: Float[np.ndarray, "S D P"]) -> Float[np.ndarray, "S D P"]:
+    def start(w_SDP: Float[np.ndarray, "S D P"]) -> Float[np.ndarray, "S D P"]:
         random = rng.standard_normal(w_SDP.shape)
-        norms = np.linalg.norm(w_SDP, axis=1, keepdims=True)
-        return random / np.linalg.norm(random, axis=1, keepdims=True) * norms
+        norms, drawn = (np.linalg.norm(w, axis=(1, 2), keepdims=True) for w in (w_SDP, random))
+        return random / drawn * norms
 
-    w1 = shuffle(nets.w1)
-    return replace(nets, w1=w1, w2=w1.copy())
+    return replace(nets, w1=start(nets.w1), w2=start(nets.w2))
 
 
 def with_scaled_columns(

@@ -175,7 +175,8 @@ def _unmet_assumptions(results: list[Result]) -> list[str]:
     for result in results:
         for name, assumption in result.unmet.items():
             text = f"{name} = {assumption.value:.4g}, required {assumption.required}"
-            lines.setdefault(name, text)
+            advice = f" ({assumption.advice})" if assumption.advice else ""
+            lines.setdefault(name, text + advice)
     return list(lines.values())
 
 

@@ -1,7 +1,7 @@
 """Check the theory, claim by claim: ``python -m proofs_checks.run --regime=memorize``.
 
-Exit status 0 when every verdict is as expected or vacuous, 1 when one is not, 2 on bad input, 3 on
-an unforeseen error.
+Exit status 0 when every verdict is as expected, or vacuous on data or settings of your own; 1 when
+one is not; 2 on bad input; 3 on an unforeseen error.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from rich.console import Console
 from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.weights.read import read_weights
-from proofs_checks.claims import Claim, Result, check
+from proofs_checks.claims import Claim, Result, Verdict, check
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.regimes import Regime, chosen_regimes
 from proofs_checks.report import (
@@ -27,6 +27,12 @@ from proofs_checks.report import (
     print_table,
     summary_lines,
     write_files,
+)
+
+NOTHING_CHECKED = (
+    "nothing was checked: no claim speaks of these samples and settings; see 'not met' above. The "
+    "theory needs\nsamples that point away from each other, and noise that is small beside them: "
+    "centre the samples, take\nfewer, lower sigma; of nets it needs that training has ended."
 )
 
 
@@ -100,7 +106,7 @@ def run(
 ) -> int:
     """Check every chosen claim, print the tables, write the files; returns the exit status.
 
-    Files are written after each regime, so that a later one that stops loses nothing.
+    Files are written after each regime, and before a refusal, so that what was found is not lost.
     """
     start = time.monotonic()
     claims = chosen_claims(config, claim_id)
@@ -110,12 +116,16 @@ def run(
     data: dict[str, tuple[DataUsed, ...]] = {}
     arrays: dict[str, np.ndarray] = {}
     for regime, listed in claims:
+        found: list[Result] = []
+        refused: InputError | None = None
         with contextlib.closing(ProgressBar()) as bar:
             experiment = regime.build(config, bar) if saved is None else regime.from_weights(saved)
-            found = []
-            for done, claim in enumerate(listed):
-                bar(f"checking {regime.name}", done, len(listed))
-                found.append(check(claim, experiment))
+            try:
+                for done, claim in enumerate(listed):
+                    bar(f"checking {regime.name}", done, len(listed))
+                    found.append(check(claim, experiment, may_be_vacuous=not config.is_default))
+            except InputError as error:
+                refused = error
         results += found
         settings[regime.name] = experiment.settings
         data[regime.name] = experiment.data
@@ -125,6 +135,8 @@ def run(
             arrays |= {f"{regime.name}/{name}": a for name, a in experiment.arrays.items()}
             wall_s = time.monotonic() - start
             write_files(out, as_dict(results, config, command, settings, data, wall_s), arrays)
+        if refused is not None:
+            raise refused
     return finish(results, time.monotonic() - start, out)
 
 
@@ -148,6 +160,8 @@ def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     """Print the summary, have the figures drawn; returns the exit status."""
     first, *by_kind = summary_lines(results)
     print("\n".join(["", f"{first}; {wall_s:.1f} s", *by_kind]))
+    if all(result.verdict is Verdict.VACUOUS for result in results):
+        print(NOTHING_CHECKED)
     unexpected = [result for result in results if not result.as_expected]
     for result in unexpected:
         print(f"unexpected: {result.claim.id} {result.verdict}, expected {result.claim.expected}")

@@ -23,9 +23,11 @@ from dae_theory.data.mixtures import (
 )
 from dae_theory.minima.dead_units import first_variation
 from dae_theory.minima.existence import BALL, hessian_lipschitz
+from dae_theory.minima.stationarity import remaining_decrease
 from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.relu.units import spikiness
 from dae_theory.solve.derivatives import expansion
+from dae_theory.solve.local import solve_local_minimum
 from dae_theory.statistics import clopper_pearson_interval
 from dae_theory.theory.closed_forms import (
     block_eigenvalues,
@@ -511,6 +513,17 @@ def test_spectrum_by_the_table():
             values += [2 * (lam + s_D[i] / n), 2 * (lam - s_D[i] / n)] * (width - r)
     expected = predict_curvature(p, x_ND).sorted_values()
     np.testing.assert_allclose(np.sort(values), expected, atol=ROUNDING * expected[-1])
+
+
+def test_stationarity():
+    x_ND, sigma, lam, p = stored_simplex(4, 6.0)
+    weights = np.stack([p.w1, p.w2])
+    rng = np.random.default_rng(0)
+    moved = weights + 0.1 * np.sqrt(np.mean(weights**2)) * rng.standard_normal(weights.shape)
+    predicted = remaining_decrease(*moved, x_ND, sigma, lam)
+    lost = predicted.loss - solve_local_minimum(*moved, x_ND, sigma, lam).loss
+    assert_printed("stationarity", ".0507", predicted.decrease / predicted.loss)
+    assert_printed("stationarity", ".0491", lost / predicted.loss)
 
 
 def test_lipschitz():

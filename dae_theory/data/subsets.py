@@ -3,10 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Array, Float, Int, Shaped
+from jaxtyping import Array, Bool, Float, Int, Shaped
 
 from dae_theory.checks import InputError, check_count, check_samples
 
+MOST_EDGES = 500_000  # pairs of samples, those of the widest margins, that a search looks at
+PAIRS_AT_ONCE = 2_000_000  # while they are looked for
+MOST_TO_CLUSTER = 5000  # samples among which k-means looks for directions
+MOST_SEARCHED = 10_000  # samples to choose from: time grows with the square of their number
 SEARCH_BUDGET = 100_000  # maximal cliques visited before a search gives up
 N_CLUSTERS = 3  # to look for where no labels are given
 
@@ -16,9 +20,10 @@ def spherical_kmeans(
 ) -> Int[np.ndarray, " N"]:
     """Cluster labels by direction (cosine), the best of several k-means++ starts.
 
-    Fewer labels occur when there are fewer distinct directions than ``n_clusters``.
+    Centres are those of MOST_TO_CLUSTER samples at most, evenly taken. Fewer labels occur when
+    there are fewer distinct directions than ``n_clusters``.
     """
-    from scipy.cluster.vq import kmeans2
+    from scipy.cluster.vq import kmeans2, vq
 
     x_ND = check_samples(x_ND)
     check_count(n_clusters, "n_clusters")
@@ -26,17 +31,32 @@ def spherical_kmeans(
         raise InputError(f"n_clusters: {n_clusters} clusters need as many samples, got {len(x_ND)}")
     norms = np.linalg.norm(x_ND, axis=1, keepdims=True)
     directions = x_ND / np.where(norms > 0, norms, 1.0)
-    distinct, labels = np.unique(directions.round(12), axis=0, return_inverse=True)
-    if len(distinct) <= n_clusters:
-        return labels.ravel()
+    if not _has_more_rows(directions, n_clusters):
+        return np.unique(_rounded(directions), axis=0, return_inverse=True)[1].ravel()
+    every = max(1, -(-len(directions) // MOST_TO_CLUSTER))
     best_labels, best_cost = np.zeros(len(x_ND), int), np.inf
     for restart in range(restarts):
         rng = np.random.default_rng([seed, restart])
-        centres, labels = kmeans2(directions, n_clusters, minit="++", missing="warn", rng=rng)
-        cost = np.sum((directions - centres[labels]) ** 2)
+        centres, _ = kmeans2(directions[::every], n_clusters, minit="++", missing="warn", rng=rng)
+        labels, distances = vq(directions, centres, check_finite=False)
+        cost = np.sum(distances**2)
         if cost < best_cost and len(np.unique(labels)) == n_clusters:
             best_labels, best_cost = labels, cost
     return best_labels
+
+
+def _rounded(directions: np.ndarray) -> np.ndarray:
+    return directions.round(12) + 0.0  # −0 and 0 are one
+
+
+def _has_more_rows(directions_ND: Float[np.ndarray, "N D"], count: int) -> bool:
+    """More than ``count`` rows differ."""
+    seen: set[bytes] = set()
+    for row in directions_ND:
+        seen.add(_rounded(row).tobytes())
+        if len(seen) > count:
+            return True
+    return False
 
 
 def cluster_labels(
@@ -83,15 +103,12 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     if n == 1:
         widest = int(np.argmax(norms))
         return SeparableSubset(np.array([widest]), float(norms[widest]), True)
-    # Unit i sees sample j at x_iᵀx_j/‖x_i‖: the larger norm of the pair gives the smaller margin.
-    safe = np.where(norms > 0, norms, 1.0)
-    pair = -(x_ND @ x_ND.T) / np.maximum(safe[:, None], safe[None, :])
-    pair = np.minimum(pair, np.minimum(norms[:, None], norms[None, :]))
-    rows, columns = np.triu_indices(len(x_ND), 1)
-    margins = pair[rows, columns]
-    order = np.argsort(-margins, kind="stable")
-    order = order[margins[order] > 0]
-    edges = np.stack([rows[order], columns[order]], axis=1)
+    if n > x_ND.shape[1] + 1:
+        raise InputError(
+            f"n: {n} samples of {x_ND.shape[1]} features cannot have pairwise negative inner "
+            f"products, at most {x_ND.shape[1] + 1} can; ask for fewer"
+        )
+    edges, complete = _separating_pairs(x_ND)
 
     # The widest margin is the shortest prefix of the edges with an n-clique: double from the
     # sparse side, where the search is cheap, then bisect.
@@ -99,6 +116,8 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     optimal = True
     try:
         while (found := _clique_of_size(edges[:high], n)) is None:
+            if high == len(edges) and not complete:
+                raise _SearchExhaustedError
             if high == len(edges):
                 raise InputError(
                     f"n: no {n} of these {len(x_ND)} samples have pairwise negative inner "
@@ -115,13 +134,46 @@ def separable_subset(x_ND: Float[Array, "N D"], n: int) -> SeparableSubset:
     except _SearchExhaustedError:
         if found is None:
             raise InputError(
-                f"n: the search for {n} separable samples gave up after {SEARCH_BUDGET} cliques; "
-                "pass fewer samples"
+                f"n: the search for {n} separable samples gave up after {SEARCH_BUDGET} cliques "
+                f"or {MOST_EDGES} pairs; pass fewer samples"
             ) from None
         optimal = False
     indices = np.array(sorted(found))
-    inside = pair[np.ix_(indices, indices)][np.triu_indices(n, 1)]
+    inside = _pair_margins(x_ND[indices], x_ND[indices])[np.triu_indices(n, 1)]
     return SeparableSubset(indices, float(inside.min()), optimal)
+
+
+def _pair_margins(
+    a_MD: Float[np.ndarray, "M D"], b_ND: Float[np.ndarray, "N D"]
+) -> Float[np.ndarray, "M N"]:
+    """Smallest of −aᵀb/max(‖a‖, ‖b‖), ‖a‖ and ‖b‖ of each pair: unit i sees sample j at
+    x_iᵀx_j/‖x_i‖, so that the larger norm of a pair gives the smaller margin."""
+    a_M, b_N = np.linalg.norm(a_MD, axis=1)[:, None], np.linalg.norm(b_ND, axis=1)
+    larger = np.maximum(a_M, b_N)
+    apart = -(a_MD @ b_ND.T) / np.where(larger > 0, larger, 1.0)
+    return np.minimum(apart, np.minimum(a_M, b_N))
+
+
+def _separating_pairs(x_ND: Float[np.ndarray, "N D"]) -> tuple[Int[np.ndarray, "E 2"], bool]:
+    """Pairs of samples with a positive margin, the widest first, and whether these are all: at most
+    MOST_EDGES are kept. Margins are computed for PAIRS_AT_ONCE pairs at a time."""
+    rows_at_once = max(1, PAIRS_AT_ONCE // len(x_ND))
+    margins, pairs, complete, smallest = np.zeros(0), np.zeros((0, 2), int), True, 0.0
+    for first in range(0, len(x_ND), rows_at_once):
+        found = _pair_margins(x_ND[first : first + rows_at_once], x_ND)
+        rows, columns = np.nonzero((found > smallest) & _above_diagonal(found.shape, first))
+        margins = np.concatenate([margins, found[rows, columns]])
+        pairs = np.concatenate([pairs, np.stack([first + rows, columns], axis=1)])
+        if len(margins) > MOST_EDGES:
+            kept = np.sort(np.argpartition(-margins, MOST_EDGES)[:MOST_EDGES])
+            margins, pairs, complete = margins[kept], pairs[kept], False
+            smallest = np.min(margins)
+    return pairs[np.argsort(-margins, kind="stable")], complete
+
+
+def _above_diagonal(shape: tuple[int, int], first: int) -> Bool[np.ndarray, "M N"]:
+    """Entries of M rows, from row ``first`` of a square matrix on, that are above its diagonal."""
+    return np.arange(shape[1]) > np.arange(first, first + shape[0])[:, None]
 
 
 def _clique_of_size(edges: Int[np.ndarray, "E 2"], n: int) -> list[int] | None:
@@ -145,12 +197,14 @@ def choose_samples(x_ND: Float[Array, "N D"], n: int) -> tuple[Int[np.ndarray, "
     none are."""
     if n >= len(x_ND):
         return np.arange(len(x_ND)), f"all {len(x_ND)} samples"
+    every = max(1, -(-len(x_ND) // MOST_SEARCHED))
+    searched = np.arange(0, len(x_ND), every)
     try:
-        subset = separable_subset(x_ND, n)
+        subset = separable_subset(x_ND[searched], n)
     except InputError as error:
         return np.arange(n), f"the first {n} of {len(x_ND)} samples ({error})"
     best = "widest" if subset.optimal else "widest found"
-    return subset.indices, (
-        f"{n} of {len(x_ND)} samples chosen by search: pairwise negative inner products, {best} "
-        "gate margin"
+    among = f"{len(x_ND)} samples" if every == 1 else f"one in {every} of {len(x_ND)} samples"
+    return searched[subset.indices], (
+        f"{n} of {among} chosen by search: pairwise negative inner products, {best} gate margin"
     )

@@ -1,7 +1,8 @@
 """Many nets in one compiled program: padding of samples and units, spreading over devices."""
 
 import functools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import jax
@@ -17,6 +18,7 @@ from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import Level, TrainConfig, make_optimizer, record_stride, train_steps
 from dae_theory.relu.units import live_units
 
+MEMORY_SHARE = 0.5  # of what is free, taken unless the user says otherwise
 CPU_CACHED_WEIGHTS = 2**16  # weights per matrix that a core works on at once without cache misses
 
 
@@ -153,3 +155,12 @@ def pad_samples(
         [np.r_[np.full(len(x), 1 / len(x)), np.zeros(largest - len(x))] for x in data_sets]
     )
     return padded, weights
+
+
+def free_memory(devices: Iterable[jax.Device]) -> float:
+    """Bytes free on these devices of this host."""
+    devices = list(devices)
+    if devices[0].platform == "cpu":
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    stats = [device.memory_stats() or {} for device in devices]
+    return float(sum(s.get("bytes_limit", 0) - s.get("bytes_in_use", 0) for s in stats))

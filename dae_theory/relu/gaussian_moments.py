@@ -159,17 +159,19 @@ def unit_columns(w_DP: Float[Array, "D P"]) -> tuple[Float[Array, "D P"], Float[
 
 
 def pair_correlations(
-    u_DP: Float[Array, "D P"],
-) -> tuple[Float[Array, "P P"], Float[Array, "P P"]]:
-    """Cosines rho and sines q of all pairs of unit columns; q keeps full relative precision.
+    u_DP: Float[Array, "D P"], v_DQ: Float[Array, "D Q"] | None = None
+) -> tuple[Float[Array, "P Q"], Float[Array, "P Q"]]:
+    """Cosines rho and sines q of all pairs of unit columns, one of u and one of v (default: u); q
+    keeps full relative precision.
 
     q is held constant under differentiation: the rules above account for it through rho.
     """
-    rho_PP = u_DP.T @ u_DP
-    u_PD = jax.lax.stop_gradient(u_DP).T
-    sign_PP = _sign(jax.lax.stop_gradient(rho_PP))
-    difference_PPD = u_PD[:, None, :] - sign_PP[:, :, None] * u_PD[None, :, :]
-    one_minus = 0.5 * jnp.sum(difference_PPD**2, axis=-1)
-    q_PP = jnp.sqrt(jnp.clip(one_minus * (2 - one_minus), 0.0, 1.0))
+    v_DQ = u_DP if v_DQ is None else v_DQ
+    rho_PQ = u_DP.T @ v_DQ
+    u_PD, v_QD = jax.lax.stop_gradient(u_DP).T, jax.lax.stop_gradient(v_DQ).T
+    sign_PQ = _sign(jax.lax.stop_gradient(rho_PQ))
+    difference_PQD = u_PD[:, None, :] - sign_PQ[:, :, None] * v_QD[None, :, :]
+    one_minus = 0.5 * jnp.sum(difference_PQD**2, axis=-1)
+    q_PQ = jnp.sqrt(jnp.clip(one_minus * (2 - one_minus), 0.0, 1.0))
     # A zero column is independent of everything: cosine 0, sine 1.
-    return rho_PP, jnp.where(jnp.all(u_DP == 0, axis=0), 1.0, q_PP)
+    return rho_PQ, jnp.where(jnp.all(v_DQ == 0, axis=0), 1.0, q_PQ)

@@ -6,6 +6,7 @@ units; `mehler_loss` replaces the quadrature by matrix products and returns a bo
 error that makes.
 """
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -20,6 +21,9 @@ from dae_theory.relu.gaussian_moments import (
 )
 from dae_theory.relu.model import denoise
 
+PAIR_FLOATS = 24  # floats at once for a pair of units of one sample
+FLOATS_AT_ONCE = 2**29  # for pairs of units, from which on the exact loss takes them in parts
+PART_FLOATS = 2**24  # of a part
 Scalar = Float[Array, ""]
 
 
@@ -73,6 +77,14 @@ def sampled_error(
     return jnp.sum(weight_R * jnp.sum(residual_RD**2, axis=-1))
 
 
+def mean_representation(
+    w1_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"], sigma: float
+) -> Float[Array, "N P"]:
+    """E h(x_i + σε) for each sample, exact (equation (9))."""
+    u_DP, norm_P = unit_columns(w1_DP)
+    return sigma * norm_P * relu_mean(standard_margins(x_ND, u_DP, sigma))
+
+
 def representation_moments(
     w1_DP: Float[Array, "D P"],
     x_ND: Float[Array, "N D"],
@@ -96,8 +108,33 @@ def representation_moments(
     return scale_P * relu_mean(z_NP), second_PP * jnp.outer(scale_P, scale_P)
 
 
-def _loss_from_moments(mean_NP, second_PP, w1_DP, w2_DP, x_ND, lam, weight_N) -> Scalar:
-    quadratic = jnp.sum((w2_DP.T @ w2_DP) * second_PP)
+def _quadratic_in_parts(w1_DP, w2_DP, x_ND, sigma, weight_N) -> Scalar:
+    """Σ_i weight_i E‖f(x_i + σε)‖², exact, for a few units with all units at a time."""
+    d, width = w1_DP.shape
+    w2_DP = jnp.asarray(w2_DP)
+    u_DP, norm_P = unit_columns(w1_DP)
+    z_NP = standard_margins(x_ND, u_DP, sigma)
+    units = max(1, PART_FLOATS // (width * (PAIR_FLOATS * len(x_ND) + d)))
+    chunks = -(-width // units)
+    # Filled up to whole chunks with zero columns, which add nothing.
+    filled = jnp.arange(chunks * units)
+    chosen_CU = jnp.minimum(filled, width - 1).reshape(chunks, units)
+    counts_CU = (filled < width).reshape(chunks, units)
+
+    def part(chunk):
+        chosen_U, counts_U = chunk
+        rho_UP, q_UP = pair_correlations(u_DP[:, chosen_U], u_DP)
+        moments = pair_moments(z_NP[:, chosen_U, None], z_NP[:, None, :], rho_UP, q_UP)
+        second_UP = jnp.einsum("n,nup->up", weight_N, moments.relu_relu)
+        own_U = weight_N @ relu_square(z_NP[:, chosen_U])
+        second_UP = second_UP.at[jnp.arange(units), chosen_U].set(own_U)
+        scale_UP = sigma**2 * jnp.outer(norm_P[chosen_U] * counts_U, norm_P)
+        return jnp.sum((w2_DP[:, chosen_U].T @ w2_DP) * second_UP * scale_UP)
+
+    return jnp.sum(jax.lax.map(jax.checkpoint(part), (chosen_CU, counts_CU)))
+
+
+def _loss_from_moments(mean_NP, quadratic, w1_DP, w2_DP, x_ND, lam, weight_N) -> Scalar:
     cross = jnp.sum(weight_N[:, None] * mean_NP * (x_ND @ w2_DP))
     power = jnp.sum(weight_N * jnp.sum(x_ND**2, axis=1))
     return quadratic - 2 * cross + power + weight_penalty(w1_DP, w2_DP, lam)
@@ -115,8 +152,14 @@ def exact_loss(
 
     Accurate to rounding in value, gradient and Hessian, also for collinear units, zero
     columns and P > N. A zero column has derivative zero by convention (the loss has a kink
-    there). Needs ``sigma > 0``; memory and time grow as N P².
+    there). Needs ``sigma > 0``; time grows as N P², memory up to FLOATS_AT_ONCE.
     """
     weight_N = weights_or_uniform(sample_weight, x_ND)
-    mean_NP, second_PP = representation_moments(w1_DP, x_ND, sigma, weight_N)
-    return _loss_from_moments(mean_NP, second_PP, w1_DP, w2_DP, x_ND, lam, weight_N)
+    width = w1_DP.shape[1]
+    if PAIR_FLOATS * len(x_ND) * width * (width - 1) // 2 > FLOATS_AT_ONCE:
+        mean_NP = mean_representation(w1_DP, x_ND, sigma)
+        quadratic = _quadratic_in_parts(w1_DP, w2_DP, x_ND, sigma, weight_N)
+    else:
+        mean_NP, second_PP = representation_moments(w1_DP, x_ND, sigma, weight_N)
+        quadratic = jnp.sum((w2_DP.T @ w2_DP) * second_PP)
+    return _loss_from_moments(mean_NP, quadratic, w1_DP, w2_DP, x_ND, lam, weight_N)

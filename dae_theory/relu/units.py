@@ -65,6 +65,7 @@ def merge_groups(
 
 
 COLLINEAR_COSINE = 0.99
+PARALLEL_DIGITS = 12  # of unit columns that agree
 
 
 def collinear_groups(
@@ -77,6 +78,21 @@ def collinear_groups(
     groups_P = np.full(w1_DP.shape[1], -1)
     if not live_P.any():
         return groups_P
-    u_DP = w1_DP[:, live_P] / np.linalg.norm(w1_DP[:, live_P], axis=0)
-    _, groups_P[live_P] = connected_components(u_DP.T @ u_DP > cosine, directed=False)
+    # Of parallel columns one is looked at: all pairs of many units take memory.
+    parallel_L = parallel_groups(w1_DP[:, live_P])
+    u_DG = w1_DP[:, live_P][:, np.unique(parallel_L, return_index=True)[1]]
+    u_DG = u_DG / np.linalg.norm(u_DG, axis=0)
+    _, linked_G = connected_components(u_DG.T @ u_DG > cosine, directed=False)
+    groups_P[live_P] = linked_G[parallel_L]
     return groups_P
+
+
+def parallel_groups(w_DP: Float[Array, "D P"]) -> Int[np.ndarray, " P"]:
+    """Group of each column: those that point in one direction, up to rounding. Groups are numbered
+    in the order of their first columns."""
+    w_DP = np.asarray(w_DP, float)
+    norm_P = np.linalg.norm(w_DP, axis=0)
+    u_DP = w_DP / np.where(norm_P > 0, norm_P, 1.0)
+    numbers: dict[bytes, int] = {}
+    rounded_PD = u_DP.T.round(PARALLEL_DIGITS) + 0.0  # −0 and 0 are one
+    return np.array([numbers.setdefault(u_D.tobytes(), len(numbers)) for u_D in rounded_PD], int)

@@ -13,7 +13,7 @@ from dae_theory.checks import InputError, check_noise_and_decay, check_samples, 
 from dae_theory.solve.derivatives import stacked_loss
 from dae_theory.solve.lbfgs import Descent, lbfgs, lbfgs_many
 from dae_theory.solve.newton import Solution, polish
-from dae_theory.solve.reduced import common_span
+from dae_theory.solve.reduced import weight_frames
 
 LANES = 16  # starts solved side by side; with many fewer or more, each takes longer
 
@@ -51,7 +51,7 @@ def solve_local_minimum(
     weights = np.stack([np.asarray(w1_DP, float), np.asarray(w2_DP, float)])
     if sample_weight is None:
         sample_weight = np.full(len(x_ND), 1 / len(x_ND))
-    frames, reduced, x_NR = _coordinates(weights, x_ND)
+    frames, reduced, x_NR = weight_frames(weights, x_ND)
     problem = (x_NR, np.asarray(sample_weight, float), float(sigma), float(lam))
     with jax.enable_x64(True):
         end = jax.device_get(lbfgs(stacked_loss, reduced, problem, tol, max_iterations))
@@ -79,7 +79,7 @@ def solve_local_minima(
     check_noise_and_decay(sigma, lam)
     if len({(np.shape(w1_DP), x_ND.shape) for w1_DP, _, x_ND in starts}) != 1:
         raise InputError("starts: expected some of equal shapes")
-    reduced = [_coordinates(np.stack([w1, w2]).astype(float), x_ND) for w1, w2, x_ND in starts]
+    reduced = [weight_frames(np.stack([w1, w2]).astype(float), x_ND) for w1, w2, x_ND in starts]
     rank = max(weights.shape[1] for _, weights, _ in reduced)
     weights_B2RP = np.stack([_padded(weights, 1, rank) for _, weights, _ in reduced])
     x_BNR = np.stack([_padded(x_NR, 1, rank) for _, _, x_NR in reduced])
@@ -126,27 +126,3 @@ def _solution(end: Descent, frames: list[np.ndarray], problem: tuple, tol: float
         iterations=int(iterations) + newton_iterations,
         converged=bool(grad_norm <= tol),
     )
-
-
-def _coordinates(weights_2DP, x_ND):
-    """Frames (D, R1), (D, R2) of W1 and W2, and their coordinates and those of the samples, (R, ·).
-
-    Each frame is the span of the data and, behind it, of the rest of the matrix. The loss does
-    not see how the two rests are turned, so both may use the same rows.
-    """
-    data_DR = common_span(x_ND.T)
-    frames = []
-    for w_DP in weights_2DP:
-        rest_DP = w_DP
-        for _ in range(2):  # once leaves rounding inside the span, which would count as a direction
-            rest_DP = rest_DP - data_DR @ (data_DR.T @ rest_DP)
-        rest_DR, singular, _ = np.linalg.svd(rest_DP, full_matrices=False)
-        kept = singular > len(w_DP) * np.finfo(float).eps * np.max(np.abs(w_DP))
-        frames.append(np.concatenate([data_DR, rest_DR[:, kept]], axis=1))
-    rank = max(frame_DR.shape[1] for frame_DR in frames)
-    reduced_2RP = np.zeros((2, rank, weights_2DP.shape[2]))
-    for w_RP, frame_DR, w_DP in zip(reduced_2RP, frames, weights_2DP, strict=True):
-        w_RP[: frame_DR.shape[1]] = frame_DR.T @ w_DP
-    x_NR = np.zeros((len(x_ND), rank))
-    x_NR[:, : data_DR.shape[1]] = x_ND @ data_DR
-    return frames, reduced_2RP, x_NR

@@ -1,4 +1,5 @@
-"""The objective in fewer coordinates: the span of samples and weights, over the live units."""
+"""The objective in fewer coordinates: the span of samples and weights, over the live units, each
+set of parallel units as one."""
 
 from typing import NamedTuple
 
@@ -6,7 +7,10 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.relu.units import parallel_groups
 from dae_theory.theory.symmetry import gate_groups, rotation_directions
+
+FEW_UNITS = 128  # all pairs of so many take little memory
 
 
 def common_span(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray, "D R"]:
@@ -32,6 +36,59 @@ def span_and_outside(*matrices_DX: Float[np.ndarray, "D X"]) -> Float[np.ndarray
         outside_D -= basis_DR @ (basis_DR.T @ outside_D)
         outside_D /= np.linalg.norm(outside_D)
     return np.column_stack([basis_DR, outside_D])
+
+
+def weight_frames(
+    weights_2DP: Float[np.ndarray, "2 D P"], x_ND: Float[np.ndarray, "N D"]
+) -> tuple[list[np.ndarray], Float[np.ndarray, "2 R P"], Float[np.ndarray, "N R"]]:
+    """Frames (D, R1), (D, R2) of W1 and W2, and their coordinates and those of the samples, (R, ·).
+
+    Each frame is the span of the data and, behind it, of the rest of the matrix. The loss does
+    not see how the two rests are turned, so both may use the same rows.
+    """
+    data_DR = common_span(x_ND.T)
+    frames = []
+    for w_DP in weights_2DP:
+        rest_DP = w_DP
+        for _ in range(2):  # once leaves rounding inside the span, which would count as a direction
+            rest_DP = rest_DP - data_DR @ (data_DR.T @ rest_DP)
+        rest_DR, singular, _ = np.linalg.svd(rest_DP, full_matrices=False)
+        kept = singular > len(w_DP) * np.finfo(float).eps * np.max(np.abs(w_DP))
+        frames.append(np.concatenate([data_DR, rest_DR[:, kept]], axis=1))
+    rank = max(frame_DR.shape[1] for frame_DR in frames)
+    reduced_2RP = np.zeros((2, rank, weights_2DP.shape[2]))
+    for w_RP, frame_DR, w_DP in zip(reduced_2RP, frames, weights_2DP, strict=True):
+        w_RP[: frame_DR.shape[1]] = frame_DR.T @ w_DP
+    x_NR = np.zeros((len(x_ND), rank))
+    x_NR[:, : data_DR.shape[1]] = x_ND @ data_DR
+    return frames, reduced_2RP, x_NR
+
+
+def merge_parallel(
+    w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"]
+) -> tuple[Float[np.ndarray, "D Q"], Float[np.ndarray, "D Q"]]:
+    """The net with each set of parallel units (w1; w2) as one, and without zero columns.
+
+    Splitting (w1; w2) into c(w1; w2) and √(1−c²)(w1; w2) changes no loss; this undoes it, up to
+    rounding (docs/THEORY.md#zero-columns).
+    """
+    stacked = np.concatenate([np.asarray(w1_DP, float), np.asarray(w2_DP, float)])
+    norms_P = np.linalg.norm(stacked, axis=0)
+    stacked, norms_P = stacked[:, norms_P > 0], norms_P[norms_P > 0]
+    group_P = parallel_groups(stacked)
+    _, leader_Q = np.unique(group_P, return_index=True)
+    size_Q = np.sqrt(np.bincount(group_P, weights=norms_P**2))
+    merged = stacked[:, leader_Q] / norms_P[leader_Q] * size_Q
+    return merged[: len(w1_DP)], merged[len(w1_DP) :]
+
+
+def few_units(
+    w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"]
+) -> tuple[Float[np.ndarray, "D Q"], Float[np.ndarray, "D Q"]]:
+    """The net; where it has more than FEW_UNITS, with parallel units merged."""
+    if w1_DP.shape[1] <= FEW_UNITS:
+        return np.asarray(w1_DP, float), np.asarray(w2_DP, float)
+    return merge_parallel(w1_DP, w2_DP)
 
 
 class Reduced(NamedTuple):

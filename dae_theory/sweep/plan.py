@@ -22,13 +22,13 @@ from dae_theory.data.dataset import Mixture
 from dae_theory.data.mixtures import simplex
 from dae_theory.data.named import load
 from dae_theory.relu.batch import nets_per_batch
+from dae_theory.relu.loss import PAIR_FLOATS
 from dae_theory.relu.optimize import TrainConfig
 
 SMALLEST_CLASS, CLASS_RATIO = 16, 4  # shape classes end at 16, 64, 256, … samples or units
 PROBES = 256  # most training samples whose noised copies are looked at
 EXACT_PAIRS = 2**19  # samples × pairs of units up to which the exact loss needs no expansion
 CHUNK_PAIRS = 2**17  # of these evaluated at once
-PAIR_FLOATS = 24  # floats at once for a pair of units of one sample
 CPU_CACHED_FLOATS = 2**20  # that a core works on at once without cache misses
 ACCELERATOR_FLOATS = 2**28
 HELD_OUT_SHARE = 0.2  # most of a pool that is held out
@@ -257,7 +257,12 @@ def _measuring_floats(sizes: Sizes) -> int:
 
 
 def memory_bytes(
-    config: SweepConfig, sizes: Sizes, cells: int, group: int, data_sets: int, devices: int
+    config: SweepConfig | TrainConfig,
+    sizes: Sizes,
+    cells: int,
+    group: int,
+    data_sets: int,
+    devices: int,
 ) -> int:
     """Estimated memory of a batch of ``cells`` on ``devices``, in bytes: 4 for each float.
 

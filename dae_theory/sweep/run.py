@@ -1,22 +1,20 @@
 """All cells of a sweep that its folder does not hold yet: compute, write, go on after a kill."""
 
 import functools
-import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
-from jax.sharding import Mesh
 
 from dae_theory.checks import InputError
+from dae_theory.relu.batch import MEMORY_SHARE, free_memory
 from dae_theory.sweep import store as store
 from dae_theory.sweep.batch import compute_batch, local_mesh
 from dae_theory.sweep.plan import Batch, Cell, SweepConfig, load_source, plan_batches
 
 BATCH_CELLS = 256
-MEMORY_SHARE = 0.5  # of what is free, taken unless --memory_gb says otherwise
 
 
 class Summary(NamedTuple):
@@ -69,7 +67,8 @@ def run_sweep(
     source = load_source(config)
     process, processes = jax.process_index(), jax.process_count()
     mesh = local_mesh()
-    memory = MEMORY_SHARE * free_memory(mesh) if memory_gb is None else memory_gb * 1e9
+    free = MEMORY_SHARE * free_memory(mesh.devices.flat)
+    memory = free if memory_gb is None else memory_gb * 1e9
     if not memory > 0:
         raise InputError(f"memory_gb: must be > 0, got {memory_gb}")
     batches = plan_batches(config, source, mesh.size, memory, batch_cells, process, processes)
@@ -111,11 +110,3 @@ def run_sweep(
 
 def _report_share(progress, done: int, count: int, total: int, share: float) -> None:
     progress(done + share * count, total)
-
-
-def free_memory(mesh: Mesh) -> float:
-    """Bytes free on the devices of this host."""
-    if mesh.devices.flat[0].platform == "cpu":
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    stats = [device.memory_stats() or {} for device in mesh.devices.flat]
-    return float(sum(s.get("bytes_limit", 0) - s.get("bytes_in_use", 0) for s in stats))

@@ -1,9 +1,12 @@
 """The learning problem: what objective (1) depends on besides the weights."""
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
+
+from dae_theory.theory.separability import Separability, separability
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,9 @@ class Problem:
     lam: float
     labels: Int[np.ndarray, " N"] | None = None
     widths: tuple[int, ...] | None = None
+
+    @cached_property
+    def separability(self) -> Separability:
+        """(α, β) of the clusters, or of the samples where there are none."""
+        labels_N = np.arange(len(self.x)) if self.labels is None else self.labels
+        return separability(self.x, labels_N)

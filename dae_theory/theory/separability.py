@@ -7,6 +7,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from dae_theory.checks import InputError, check_samples
 
+ENTRIES_AT_ONCE = 2_000_000  # of a matrix of all pairs
+
 
 class Separability(NamedTuple):
     """α: largest relative distance of a sample from its cluster mean; β: largest cosine between
@@ -21,7 +23,12 @@ def cluster_means(
 ) -> Float[np.ndarray, "K D"]:
     """Mean of each cluster, in the order of ``np.unique(labels)``."""
     x_ND, labels_N = np.asarray(x_ND, float), np.asarray(labels_N)
-    return np.array([x_ND[labels_N == k].mean(axis=0) for k in np.unique(labels_N)])
+    _, first_N, index_N, counts_K = np.unique(
+        labels_N, return_index=True, return_inverse=True, return_counts=True
+    )
+    if np.all(counts_K == 1):
+        return x_ND[first_N]
+    return np.array([x_ND[index_N == k].mean(axis=0) for k in range(len(counts_K))])
 
 
 def separability(x_ND: Float[Array, "N D"], labels_N: Int[Array, " N"]) -> Separability:
@@ -38,10 +45,18 @@ def separability(x_ND: Float[Array, "N D"], labels_N: Int[Array, " N"]) -> Separ
         return Separability(np.inf, 1.0)
     _, index = np.unique(labels_N, return_inverse=True)
     alpha = float(np.max(np.linalg.norm(x_ND - means[index], axis=1) / norms[index]))
-    directions = means / norms[:, None]
-    cosines = directions @ directions.T
-    above = cosines[np.triu_indices(len(means), 1)]
-    return Separability(alpha, float(above.max(initial=-1.0)))
+    return Separability(alpha, _largest_cosine(means / norms[:, None]))
+
+
+def _largest_cosine(directions_KD: Float[np.ndarray, "K D"]) -> float:
+    """Largest inner product of two of these unit vectors, −1 for a single one."""
+    largest = -1.0
+    rows = max(1, ENTRIES_AT_ONCE // len(directions_KD))
+    for first in range(0, len(directions_KD), rows):
+        cosines = directions_KD[first : first + rows] @ directions_KD.T
+        above = np.arange(len(directions_KD)) > np.arange(first, first + len(cosines))[:, None]
+        largest = max(largest, float(np.max(cosines, where=above, initial=-1.0)))
+    return largest
 
 
 def gate_margin(
@@ -63,9 +78,14 @@ def gate_margin(
     live = (blocks_P >= 0) & (norms > 0)
     if not live.any():
         return float("-inf")
-    z_NP = x_ND @ (w1_DP[:, live] / norms[live]) / sigma
-    sign_NP = np.where(labels_N[:, None] == blocks_P[None, live], 1.0, -1.0)
-    return float(np.min(sign_NP * z_NP))
+    u_DP, blocks_P = w1_DP[:, live] / norms[live], blocks_P[live]
+    smallest = np.inf
+    rows = max(1, ENTRIES_AT_ONCE // len(blocks_P))
+    for first in range(0, len(x_ND), rows):
+        part = slice(first, first + rows)
+        sign_NP = np.where(labels_N[part, None] == blocks_P, 1.0, -1.0)
+        smallest = min(smallest, float(np.min(sign_NP * (x_ND[part] @ u_DP))))
+    return smallest / sigma
 
 
 def gate_pattern(w1_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]) -> Bool[np.ndarray, "N P"]:

@@ -15,10 +15,12 @@ from scipy.linalg import subspace_angles
 from dae_theory.checks import InputError, check_samples, check_weights
 from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.units import live_units
+from dae_theory.solve.reduced import few_units
 from dae_theory.theory.closed_forms import Prediction
 from dae_theory.theory.separability import gate_pattern
 
 _exact_loss = jax.jit(exact_loss)
+STORED_GAIN = 0.5  # share of the predicted gain from which a sample is rather stored than not
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Comparison:
         belongs to the sample's cluster.
       cosines: (P,) for each unit the smaller of the cosines of w1 and of w2 with the leading
         direction of its cluster (the stored sample in the memorization regime); NaN if dead.
-      stored: (K,) clusters that at least one live unit belongs to.
+      stored: (K,) clusters whose leading direction has at least STORED_GAIN of its predicted gain.
       gains: for each cluster the diagonal of the measured operator along the predicted
         directions.
       predicted_gains: the same of the prediction.
@@ -120,7 +122,7 @@ def compare_weights(
     wrong_NP = (active_NP != member_NP)[:, live_P]
 
     measured_gains, predicted_gains = [], []
-    gain_errors, operator_errors, range_angles = [], [], []
+    stored, gain_errors, operator_errors, range_angles = [], [], [], []
     for k in range(n_clusters):
         unit_P = blocks_P == k
         u_DR = prediction.directions[k]
@@ -130,6 +132,7 @@ def compare_weights(
         measured_gains.append(measured)
         predicted_gains.append(predicted)
         kept = predicted > 0
+        stored.append(bool(kept.any() and measured[0] >= STORED_GAIN * predicted[0]))
         gain_errors.append(
             np.max(np.abs(measured / np.where(kept, predicted, 1.0) - 1), where=kept, initial=0.0)
         )
@@ -148,7 +151,8 @@ def compare_weights(
             np.sum(leading_DP * w2_DP, axis=0) / norm2_P,
         )
     with jax.enable_x64(True):
-        loss = float(_exact_loss(w1_DP, w2_DP, x_ND, prediction.sigma, prediction.lam))
+        few = few_units(w1_DP, w2_DP)
+        loss = float(_exact_loss(*few, x_ND, prediction.sigma, prediction.lam))
     widths_K = np.array([np.sum(blocks_P == k) for k in range(n_clusters)])
     clusters_active_KP = np.stack([active_NP[labels_N == k].any(axis=0) for k in range(n_clusters)])
     return Comparison(
@@ -158,7 +162,7 @@ def compare_weights(
         entangled=int(np.sum(clusters_active_KP.sum(axis=0)[live_P] > 1)),
         gate_agreement=float(1 - wrong_NP.mean()) if live_P.any() else 0.0,
         cosines=np.where(blocks_P >= 0, cosine_P, np.nan),
-        stored=widths_K > 0,
+        stored=np.array(stored),
         gains=tuple(measured_gains),
         predicted_gains=tuple(predicted_gains),
         gain_errors=np.array(gain_errors),

@@ -17,8 +17,14 @@ from proofs_checks.certify.certified import shrink_unit
 from proofs_checks.certify.closed_forms import verdict_in_words
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, above
 from proofs_checks.monte_carlo import exact_loss_value
+from proofs_checks.nets import Nets, fewest_live
+from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
-WITH_DECAY = (above("lambda", 0, lambda t: t.problem.lam),)
+AT_REST = (
+    above("lambda", 0, lambda t: t.problem.lam),
+    above("live units", 0, lambda t: fewest_live(t.stopped.nets)),
+    AT_MINIMUM,
+)
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,11 @@ class Trained:
     w2: Float[np.ndarray, "D P"]
     problem: Problem
     shrunk: bool = False
+
+    @cached_property
+    def stopped(self) -> Stopped:
+        """The weights as they are."""
+        return Stopped(Nets(self.w1[None], self.w2[None]), self.problem)
 
     @cached_property
     def solution(self) -> Solution:
@@ -89,7 +100,7 @@ CLAIMS = (
         id="certify/weights/minimum",
         statement="Solved from these weights, the net is at a strict minimum modulo symmetry.",
         source="docs/THEORY.md#local-minimum",
-        requires=WITH_DECAY,
+        requires=AT_REST,
         measure=trained_minimum,
         tolerance=0.0,
         mutants=(Mutant("first live unit shrunk to 1e-6", lambda t: replace(t, shrunk=True)),),
@@ -100,7 +111,7 @@ CLAIMS = (
         id="certify/weights/dead-units",
         statement="No direction pulls another unit by more than λ there.",
         source="docs/THEORY.md#eq-10",
-        requires=WITH_DECAY,
+        requires=AT_REST,
         measure=trained_dead_units,
         tolerance=1e-6,
         mutants=(Mutant("first live unit taken away", lambda t: replace(t, shrunk=True)),),

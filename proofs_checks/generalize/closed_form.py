@@ -5,7 +5,7 @@ import numpy as np
 from proofs_checks.blocks import loss_formula, stationary
 from proofs_checks.claims import Claim, Kind, Measured
 from proofs_checks.generalize.experiment import TIGHT, Generalization
-from proofs_checks.monte_carlo import residual_exponent
+from proofs_checks.monte_carlo import POINTS_SEEN, residual_exponent
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, PRINTED_SIGMA, misprint
 
 
@@ -34,7 +34,7 @@ CLAIMS = (
         id="thm3.1/residual-decay",
         statement="What (4) misses of stationarity falls like exp(−z²/2), up to a power of z.",
         source="docs/THEORY.md#remainder",
-        requires=TIGHT,
+        requires=(*TIGHT, POINTS_SEEN),
         measure=residual_decay,
         tolerance=0.1,
         mutants=(DOUBLE_SIGMA,),

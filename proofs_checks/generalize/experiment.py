@@ -48,6 +48,7 @@ from proofs_checks.monte_carlo import (
     relative_gradient,
 )
 from proofs_checks.nets import Nets, Progress, Training, nets_of
+from proofs_checks.stationarity import AT_MINIMUM, Stopped, at_minimum
 
 DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 300, 12, 0.05
 TIGHT_N = 120
@@ -117,6 +118,26 @@ class Generalization:
         """Nets trained on one sample of each cluster are there without further training."""
         trained = self.training is not None and self.training.done
         return trained or self.replaced_memorizing is not None
+
+    @cached_property
+    def stopped(self) -> Stopped:
+        """The nets, where training left them."""
+        return Stopped(self.nets, self.problem)
+
+    @cached_property
+    def stopped_controls(self) -> Stopped:
+        """The nets on one sample of each cluster, where training left them."""
+        return Stopped(self.memorizing, replace(self.problem, x=self.exemplars))
+
+    @cached_property
+    def stopped_halves(self) -> tuple[Stopped, Stopped]:
+        """The nets on the two halves, where training left them."""
+        first, second = self.halves
+        x_ND = self.problem.x
+        return (
+            Stopped(first, replace(self.problem, x=x_ND[::2])),
+            Stopped(second, replace(self.problem, x=x_ND[1::2])),
+        )
 
     @cached_property
     def exemplars(self) -> Float[np.ndarray, "K D"]:
@@ -200,7 +221,10 @@ def build(config: RunConfig, progress: Progress) -> Generalization:
     widths = even_widths(p, len(np.unique(labels_N)))
     lam = default_decay(x_ND, labels_N, widths) if config.lam is None else config.lam
     problem = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
-    data_sets = (x_ND, x_ND[::2], x_ND[1::2], first_of_each(x_ND, labels_N))
+    exemplars_KD = first_of_each(x_ND, labels_N)
+    # Repeated, they make the same objective, of which each step sees as many noisy inputs.
+    controls_ND = np.tile(exemplars_KD, (max(n // len(exemplars_KD), 1), 1))
+    data_sets = (x_ND, x_ND[::2], x_ND[1::2], controls_ND)
     what = "training generalizing nets"
     return Generalization(
         problem,
@@ -249,7 +273,13 @@ def first_of_each(
 
 
 TIGHT = separable_blocks(EXACT_MARGIN, lambda e: e.tight)
-TRAINED = separable_blocks(TRAINED_MARGIN)
+CLUSTERED = separable_blocks(TRAINED_MARGIN)
+TRAINED = (*CLUSTERED, AT_MINIMUM)
 FOLLOWING = (*TRAINED, SOME_FOLLOW_GATES)
-KNOWN_MIXTURE = given("distribution", "known", lambda e: e.mixture is not None, needs_others=True)
-CONTROLS = given("control nets", "trained", lambda e: e.training is not None, needs_others=True)
+KNOWN_MIXTURE = given("distribution", "known", lambda e: e.mixture is not None)
+CONTROLS = given("control nets", "trained", lambda e: e.training is not None)
+CONTROLS_AT_MINIMUM = at_minimum("movement left of control nets", lambda e: e.stopped_controls)
+HALVES_AT_MINIMUM = tuple(
+    at_minimum(f"movement left on half {half + 1}", lambda e, half=half: e.stopped_halves[half])
+    for half in range(2)
+)

@@ -10,12 +10,18 @@ from dae_theory.diffusion.denoisers import mixture_denoiser
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import Prediction, linear_test_loss, predict_blocks
 from dae_theory.weights.compare import Comparison, assign_blocks
-from proofs_checks.blocks import SOME_FOLLOW_GATES, seeds_that_follow
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
-from proofs_checks.generalize.experiment import FRESH, KNOWN_MIXTURE, TRAINED, Generalization
+from proofs_checks.blocks import seeds_that_follow
+from proofs_checks.claims import Claim, Kind, Measured, Mutant, average
+from proofs_checks.generalize.experiment import (
+    CLUSTERED,
+    FOLLOWING,
+    FRESH,
+    KNOWN_MIXTURE,
+    Generalization,
+)
 from proofs_checks.generalize.trained import SCALED
 from proofs_checks.monte_carlo import exact_loss_value, noised
-from proofs_checks.mutants import instead, misprint, printed_test_loss, with_arguments
+from proofs_checks.mutants import UNTRAINED, instead, misprint, printed_test_loss, with_arguments
 
 MANY = 20_000  # samples that stand for infinitely many
 RATE_SIZES = (800, 1600, 3200, 6400, 12_800, 25_600)
@@ -94,8 +100,8 @@ def trained_population(e: Generalization) -> Measured:
         trained.append(operator_distance(measured_operators(w1, w2, comparison), limit))
         sampling.append(operator_distance(finite, limit))
     return Measured(
-        float(np.mean(trained)),
-        float(np.mean(sampling)),
+        average(trained),
+        average(sampling),
         np.abs(np.subtract(trained, sampling)),
         seeds_that_follow(e),
         "relative distance of trained blocks to (6); predicted: that of (2) to (6)",
@@ -116,8 +122,8 @@ def exact_test_loss(e: Generalization) -> Measured:
         predicted.append(total)
     measured, predicted = np.array(measured), np.array(predicted)
     return Measured(
-        float(np.mean(measured)),
-        float(np.mean(predicted)),
+        average(measured),
+        average(predicted),
         np.abs(measured - predicted) / predicted,
         seeds_that_follow(e),
         f"{FRESH} fresh samples; f_gt itself loses {ground_truth_loss(e):.5f}",
@@ -183,7 +189,7 @@ CLAIMS = (
         id="cor3.3/population-rate",
         statement="The blocks of n samples (2) tend to the population's (6) at rate n^(−1/2).",
         source="docs/THEORY.md#population-rate",
-        requires=(*TRAINED, KNOWN_MIXTURE),
+        requires=(KNOWN_MIXTURE, *CLUSTERED),
         measure=population_rate,
         tolerance=0.05,
         mutants=(
@@ -196,27 +202,27 @@ CLAIMS = (
         id="cor3.3/trained-population",
         statement="Trained blocks are as far from the population's (6) as sampling alone explains.",
         source="docs/THEORY.md#eq-6",
-        requires=(*TRAINED, KNOWN_MIXTURE, SOME_FOLLOW_GATES),
+        requires=(KNOWN_MIXTURE, *FOLLOWING),
         measure=trained_population,
         tolerance=0.02,
-        mutants=(SCALED, Mutant("first cluster cut to one unit", truncated)),
+        mutants=(SCALED, Mutant("first cluster cut to one unit", truncated), UNTRAINED),
         kind=Kind.CONFIRMATORY,
     ),
     Claim(
         id="cor3.3/test-loss",
         statement="A net's test loss is Σ_k ρ_k [tr((M−I)S_k(M−I)ᵀ) + σ²‖M‖²] of its blocks M.",
         source="docs/THEORY.md#test-loss",
-        requires=(*TRAINED, KNOWN_MIXTURE, SOME_FOLLOW_GATES),
+        requires=(KNOWN_MIXTURE, *FOLLOWING),
         measure=exact_test_loss,
         tolerance=0.01,
-        mutants=(instead("σ²‖M‖² left out", "linear_loss", bias_only),),
+        mutants=(instead("σ²‖M‖² left out", "linear_loss", bias_only), UNTRAINED),
         kind=Kind.CONFIRMATORY,
     ),
     Claim(
         id="cor3.3/test-loss-limit",
         statement="For n → ∞, λ → 0 the test loss is Σ_k ρ_k [Σ eσ²/(e+σ²) + Σ_{j>p_k} e].",
         source="docs/THEORY.md#eq-7",
-        requires=(*TRAINED, KNOWN_MIXTURE),
+        requires=(KNOWN_MIXTURE, *CLUSTERED),
         measure=limit_loss,
         tolerance=0.02,
         mutants=(instead("eσ⁴/(e+σ²)², as printed", "test_loss_limit", printed_test_loss),),

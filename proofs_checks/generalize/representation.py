@@ -7,7 +7,13 @@ import numpy as np
 from jaxtyping import Float
 
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, at_least
-from proofs_checks.generalize.experiment import CONTROLS, KNOWN_MIXTURE, TRAINED, Generalization
+from proofs_checks.generalize.experiment import (
+    CONTROLS,
+    CONTROLS_AT_MINIMUM,
+    KNOWN_MIXTURE,
+    TRAINED,
+    Generalization,
+)
 from proofs_checks.monte_carlo import merged_statistics
 from proofs_checks.nets import Nets
 
@@ -73,7 +79,7 @@ CLAIMS = (
         statement="The representation is balanced: at least twice as many units carry it as in "
         "a memorizing net.",
         source="docs/THEORY.md#cor-3.3",
-        requires=(*TRAINED, SEVERAL_DIRECTIONS, CONTROLS),
+        requires=(CONTROLS, *TRAINED, CONTROLS_AT_MINIMUM, SEVERAL_DIRECTIONS),
         measure=balanced,
         tolerance=0.5,
         mutants=(Mutant("memorizing and generalizing nets exchanged", exchanged),),
@@ -84,7 +90,7 @@ CLAIMS = (
         statement="On fresh samples as many units carry the representation as on the training "
         "samples.",
         source="docs/THEORY.md#unseen",
-        requires=(*TRAINED, KNOWN_MIXTURE),
+        requires=(KNOWN_MIXTURE, *TRAINED),
         measure=unseen_units,
         tolerance=0.05,
         mutants=(Mutant("fresh samples from the opposite means", opposite_means),),

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 
 from dae_theory.weights.compare import assign_blocks
-from proofs_checks.blocks import gate_share, kept_comparisons, seeds_that_follow
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.blocks import SOME_LIVE, gate_share, kept_comparisons, seeds_that_follow
+from proofs_checks.claims import Claim, Kind, Measured, Mutant, average
 from proofs_checks.generalize.experiment import FOLLOWING, TRAINED, Generalization
 from proofs_checks.mutants import DOUBLE_SIGMA, PRINTED_SIGMA, UNTRAINED
 from proofs_checks.nets import with_scaled_columns
@@ -23,15 +23,15 @@ def trained_blocks(e: Generalization) -> Measured:
     """Worst relative error of a block operator at its own width."""
     errors = np.array([float(np.max(c.operator_errors)) for c in kept_comparisons(e)])
     note = f"worst block's relative error at its own width; {gate_share(e)}"
-    return Measured(float(np.mean(errors)), 0.0, errors, seeds_that_follow(e), note)
+    return Measured(average(errors), 0.0, errors, seeds_that_follow(e), note)
 
 
 def trained_loss(e: Generalization) -> Measured:
     """Relative distance of the loss of trained nets to the predicted one."""
     kept = kept_comparisons(e)
     return Measured(
-        float(np.mean([c.loss for c in kept])),
-        float(np.mean([c.predicted_loss for c in kept])),
+        average([c.loss for c in kept]),
+        average([c.predicted_loss for c in kept]),
         np.array([c.loss_error for c in kept]),
         seeds_that_follow(e),
         f"prediction at the measured widths; {gate_share(e)}",
@@ -52,7 +52,7 @@ CLAIMS = (
         id="thm3.1/block-structure",
         statement="From random starts, units end up active on one cluster only (90% of them).",
         source="docs/THEORY.md#thm-3.1",
-        requires=TRAINED,
+        requires=(*TRAINED, SOME_LIVE),
         measure=block_structure,
         tolerance=0.1,
         mutants=(UNTRAINED,),
@@ -65,7 +65,7 @@ CLAIMS = (
         requires=FOLLOWING,
         measure=trained_blocks,
         tolerance=0.05,
-        mutants=(SCALED, PRINTED_SIGMA),
+        mutants=(SCALED, PRINTED_SIGMA, UNTRAINED),
         kind=Kind.CONFIRMATORY,
     ),
     Claim(
@@ -75,7 +75,7 @@ CLAIMS = (
         requires=FOLLOWING,
         measure=trained_loss,
         tolerance=2e-3,
-        mutants=(SCALED, DOUBLE_SIGMA),
+        mutants=(SCALED, DOUBLE_SIGMA, UNTRAINED),
         kind=Kind.CONFIRMATORY,
     ),
 )

@@ -8,7 +8,13 @@ from dae_theory.diffusion.denoisers import empirical_denoiser, mixture_denoiser
 from dae_theory.relu.model import denoise
 from dae_theory.theory.closed_forms import predict_blocks
 from proofs_checks.claims import Claim, Kind, Measured, Mutant
-from proofs_checks.generalize.experiment import CONTROLS, KNOWN_MIXTURE, TRAINED, Generalization
+from proofs_checks.generalize.experiment import (
+    CONTROLS,
+    HALVES_AT_MINIMUM,
+    KNOWN_MIXTURE,
+    TRAINED,
+    Generalization,
+)
 from proofs_checks.monte_carlo import noised, relative_rms
 from proofs_checks.nets import untrained
 
@@ -71,7 +77,7 @@ CLAIMS = (
         id="unseen/closer-to-truth",
         statement="The net is closer to f_gt than to f_emp on fresh samples.",
         source="docs/THEORY.md#unseen",
-        requires=(*TRAINED, KNOWN_MIXTURE),
+        requires=(KNOWN_MIXTURE, *TRAINED),
         measure=closer_to_truth,
         tolerance=1.0,
         mutants=(Mutant("memorizing nets for generalizing ones", memorizing_instead),),
@@ -81,7 +87,7 @@ CLAIMS = (
         id="unseen/halves-agree",
         statement="Nets trained on disjoint halves of the data compute the same function.",
         source="docs/THEORY.md#unseen",
-        requires=(*TRAINED, KNOWN_MIXTURE, CONTROLS),
+        requires=(KNOWN_MIXTURE, CONTROLS, *TRAINED, *HALVES_AT_MINIMUM),
         measure=halves_agree,
         tolerance=0.1,
         mutants=(Mutant("one net random", half_untrained),),

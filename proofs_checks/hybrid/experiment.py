@@ -34,6 +34,7 @@ from proofs_checks.claims import Requirement, above
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress, Training, nets_of
+from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
 N_DUPLICATED, N_SPREAD, ALPHA = 2, 2, 0.2
 DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 300, 10, 0.05
@@ -77,6 +78,11 @@ class Hybrid:
     def prediction(self) -> Prediction:
         """(2)-(4) on the training data, at the configured widths."""
         return predict_on(self.problem, self.predict)
+
+    @cached_property
+    def stopped(self) -> Stopped:
+        """The nets, where training left them."""
+        return Stopped(self.nets, self.problem)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -198,8 +204,9 @@ def hybrid_labels(
     the remaining samples clustered by direction."""
     if labels_N is not None:
         return cluster_labels(x_ND, labels_N)
-    _, index_N, counts = np.unique(x_ND, axis=0, return_inverse=True, return_counts=True)
-    index_N = index_N.ravel()
+    first: dict[bytes, int] = {}
+    index_N = np.array([first.setdefault(x.tobytes(), len(first)) for x in x_ND + 0.0])
+    counts = np.bincount(index_N)
     repeated_N = counts[index_N] > 1
     found_N = np.zeros(len(x_ND), int)
     _, found_N[repeated_N] = np.unique(index_N[repeated_N], return_inverse=True)
@@ -241,5 +248,5 @@ SEVERAL_UNITS = above(
     needs_others=True,
 )
 TIGHT = (*separable_blocks(EXACT_MARGIN, lambda e: e.tight), HAS_BOTH)
-TRAINED = (*separable_blocks(TRAINED_MARGIN), HAS_BOTH)
+TRAINED = (*separable_blocks(TRAINED_MARGIN), HAS_BOTH, AT_MINIMUM)
 FOLLOWING = (*TRAINED, SOME_FOLLOW_GATES)

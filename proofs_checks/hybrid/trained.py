@@ -11,7 +11,7 @@ from dae_theory.relu.units import spikiness
 from dae_theory.statistics import area_under_roc
 from dae_theory.weights.compare import assign_blocks
 from proofs_checks.blocks import gate_share, kept_comparisons, seeds_that_follow
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.claims import Claim, Kind, Measured, Mutant, average
 from proofs_checks.hybrid.experiment import FOLLOWING, SEVERAL_UNITS, TRAINED, Hybrid
 from proofs_checks.monte_carlo import merged_representation, noised
 from proofs_checks.mutants import PRINTED_SIGMA, UNTRAINED, misprint
@@ -26,7 +26,7 @@ def duplicates_stored(e: Hybrid) -> Measured:
         stored = comparison.stored[e.duplicated].all()
         errors.append(1 - float(np.min(comparison.cosines[unit_P])) if stored else 1.0)
     return Measured(
-        1 - float(np.mean(errors)),
+        1 - average(errors),
         1.0,
         np.array(errors),
         seeds_that_follow(e),
@@ -38,8 +38,9 @@ def duplicate_gains(e: Hybrid) -> Measured:
     """Relative error of the summed gain, worst duplicate."""
     stored = np.flatnonzero(e.duplicated)
     gains_SL = np.array([[c.gains[k][0] for k in stored] for c in kept_comparisons(e)])
+    gains_SL = gains_SL.reshape(-1, len(stored))
     return Measured(
-        float(gains_SL.mean()),
+        average(gains_SL.ravel()),
         float(e.gains.mean()),
         np.max(np.abs(gains_SL / e.gains - 1), axis=1),
         seeds_that_follow(e),
@@ -52,7 +53,7 @@ def rest_blocks(e: Hybrid) -> Measured:
     kept = kept_comparisons(e)
     errors = np.array([float(np.max(c.operator_errors[~e.duplicated])) for c in kept])
     note = f"worst block's relative error at its own width; {gate_share(e)}"
-    return Measured(float(np.mean(errors)), 0.0, errors, seeds_that_follow(e), note)
+    return Measured(average(errors), 0.0, errors, seeds_that_follow(e), note)
 
 
 def spiky_and_balanced(e: Hybrid) -> Measured:
@@ -112,7 +113,7 @@ CLAIMS = (
         requires=FOLLOWING,
         measure=duplicates_stored,
         tolerance=0.01,
-        mutants=(Mutant("decoded at random", decoded_at_random),),
+        mutants=(Mutant("decoded at random", decoded_at_random), UNTRAINED),
         kind=Kind.CONFIRMATORY,
     ),
     Claim(
@@ -125,6 +126,7 @@ CLAIMS = (
         mutants=(
             Mutant("duplicates' units scaled by 1.1", scaled(lambda e: e.duplicated)),
             misprint("σ for σ²", "predict_gain", sigma=np.sqrt),
+            UNTRAINED,
         ),
         kind=Kind.CONFIRMATORY,
     ),
@@ -138,6 +140,7 @@ CLAIMS = (
         mutants=(
             Mutant("the rest's units scaled by 1.1", scaled(lambda e: ~e.duplicated)),
             PRINTED_SIGMA,
+            UNTRAINED,
         ),
         kind=Kind.CONFIRMATORY,
     ),

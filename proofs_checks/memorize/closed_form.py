@@ -9,6 +9,7 @@ from proofs_checks.claims import Claim, Kind, Measured, Mutant
 from proofs_checks.memorize.experiment import Memorization, separable
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
+    POINTS_SEEN,
     exact_loss_value,
     noised,
     relative_gradient,
@@ -95,7 +96,7 @@ CLAIMS = (
         id="cor3.2/residual-decay",
         statement="What (5) misses of stationarity falls like exp(−z²/2), up to a power of z.",
         source="docs/THEORY.md#remainder",
-        requires=separable(EXACT_MARGIN),
+        requires=(*separable(EXACT_MARGIN), POINTS_SEEN),
         measure=residual_decay,
         tolerance=0.1,
         mutants=(DOUBLE_SIGMA,),

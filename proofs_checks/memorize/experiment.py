@@ -16,14 +16,21 @@ from dae_theory.relu.optimize import TrainConfig
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.remainder import flip_weight
-from dae_theory.theory.separability import separability
 from dae_theory.weights.compare import Comparison, compare_weights
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import STORED_SIGMA, stored_decay
-from proofs_checks.claims import Requirement, above, at_least, below
+from proofs_checks.claims import Requirement, above, at_least, below, given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.monte_carlo import RESIDUAL_MARGINS, TRAINED_MARGIN, relative_gradient
-from proofs_checks.nets import Nets, Progress, Training, nets_of
+from proofs_checks.nets import (
+    Nets,
+    Progress,
+    Training,
+    fewest_live,
+    has_free_layers,
+    nets_of,
+)
+from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
 DEFAULT_DATA, DEFAULT_N, DEFAULT_P = "faces", 5, 100
 STEPS, LEARNING_RATE = 4000, 3e-3
@@ -73,7 +80,7 @@ class Memorization:
     @cached_property
     def beta(self) -> float:
         """Largest cosine between two samples."""
-        return separability(self.problem.x, np.arange(len(self.problem.x))).beta
+        return self.problem.separability.beta
 
     @cached_property
     def shrinkage(self) -> float:
@@ -86,6 +93,11 @@ class Memorization:
         """The formula under test on these samples."""
         p = self.problem
         return self.predict(p.x, p.sigma, p.lam, self.width)
+
+    @cached_property
+    def stopped(self) -> Stopped:
+        """The nets, where training left them."""
+        return Stopped(self.nets, self.problem)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -155,7 +167,10 @@ def build(config: RunConfig, progress: Progress) -> Memorization:
     """
     n, width = config.n or DEFAULT_N, config.p or DEFAULT_P
     dataset = load_data(config, config.data or DEFAULT_DATA, n)
-    chosen, note = choose_samples(dataset.x, n)
+    if width < n:
+        chosen, note = np.arange(min(n, len(dataset.x))), f"the first {n} samples"
+    else:
+        chosen, note = choose_samples(dataset.x, n)
     x_ND = dataset.x[chosen]
     rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)
     lam = stored_decay(x_ND) if config.lam is None else config.lam
@@ -194,14 +209,20 @@ def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndar
 def separable(margin: float) -> tuple[Requirement, ...]:
     """The assumptions of Corollary 3.2; ``margin`` is the gate margin that a claim needs."""
     return (
-        below("beta", 0, lambda e: e.beta),
-        at_least("gate margin z", margin, lambda e: e.z),
-        below("n*lambda/min|x|^2", 1, lambda e: e.shrinkage),
         at_least("p/n", 1, lambda e: e.width / len(e.problem.x)),
+        below("n*lambda/min|x|^2", 1, lambda e: e.shrinkage),
+        below("beta", 0, lambda e: e.beta, needs_others=True),
+        at_least("gate margin z", margin, lambda e: e.z, needs_others=True),
     )
 
 
 TRAINED = (  # without decay, random components of the start are never forgotten
     *separable(TRAINED_MARGIN),
     above("lambda", 0, lambda e: e.problem.lam),
+    AT_MINIMUM,
+)
+LIVE = (*TRAINED, above("live units", 0, lambda e: fewest_live(e.nets), needs_others=True))
+FREE = (
+    *LIVE,
+    given("W1 and W2", "two matrices", lambda e: has_free_layers(e.nets), needs_others=True),
 )

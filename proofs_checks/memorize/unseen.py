@@ -8,7 +8,7 @@ from jaxtyping import Float
 from dae_theory.diffusion.denoisers import empirical_denoiser
 from dae_theory.relu.model import denoise
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Verdict
-from proofs_checks.memorize.experiment import TRAINED, Memorization
+from proofs_checks.memorize.experiment import LIVE, Memorization
 from proofs_checks.memorize.trained import FORGOTTEN
 from proofs_checks.monte_carlo import merged_representation, noised, relative_rms
 from proofs_checks.mutants import UNTRAINED
@@ -77,7 +77,7 @@ CLAIMS = (
         statement="On noised training samples the net is f_emp, but for shrinkage and passed "
         "noise.",
         source="docs/THEORY.md#f-emp",
-        requires=TRAINED,
+        requires=LIVE,
         measure=empirical_on_data,
         tolerance=0.01,
         mutants=(UNTRAINED, FORGOTTEN),
@@ -87,10 +87,10 @@ CLAIMS = (
         id="unseen/f-emp-off-data",
         statement="Off the training samples the net is f_emp, too.",
         source="docs/THEORY.md#unseen",
-        requires=TRAINED,
+        requires=LIVE,
         measure=empirical_off_data,
         tolerance=0.05,
-        mutants=(OPPOSITE,),
+        mutants=(OPPOSITE, UNTRAINED),
         kind=Kind.CONFIRMATORY,
         expected=Verdict.FAILS,
     ),
@@ -98,7 +98,7 @@ CLAIMS = (
         id="unseen/map",
         statement="On inputs it never saw the net is the map of (5): a cone of the stored samples.",
         source="docs/THEORY.md#unseen",
-        requires=TRAINED,
+        requires=LIVE,
         measure=unseen_map,
         tolerance=0.05,
         mutants=(UNTRAINED, FORGOTTEN),

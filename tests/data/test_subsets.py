@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError, data
+from dae_theory.data import subsets
 from dae_theory.data.subsets import (
     choose_samples,
     cluster_labels,
@@ -116,3 +117,46 @@ def test_given_labels_are_numbered_and_others_found():
     )
     assert note == "2 clusters found by spherical k-means"
     assert cluster_labels(x[:1])[1] == "1 clusters found by spherical k-means"
+
+
+@pytest.mark.parametrize("pairs_at_once", [1, 70])
+def test_pairs_in_blocks_make_no_difference(monkeypatch, pairs_at_once):
+    x = np.random.RandomState(6).normal(size=(30, 6))
+    whole = separable_subset(x, 3)
+    monkeypatch.setattr(subsets, "PAIRS_AT_ONCE", pairs_at_once)
+    np.testing.assert_array_equal(separable_subset(x, 3).indices, whole.indices)
+
+
+def test_pairs_of_the_widest_margins_are_kept(monkeypatch):
+    x = np.random.RandomState(6).normal(size=(30, 6))
+    whole = separable_subset(x, 3)
+    monkeypatch.setattr(subsets, "PAIRS_AT_ONCE", 70)
+    monkeypatch.setattr(subsets, "MOST_EDGES", 150)
+    np.testing.assert_array_equal(separable_subset(x, 3).indices, whole.indices)
+    monkeypatch.setattr(subsets, "MOST_EDGES", 2)
+    with pytest.raises(InputError, match="gave up after 100000 cliques or 2 pairs"):
+        separable_subset(x, 3)
+
+
+def test_more_than_can_be_separable_are_not_searched_for(monkeypatch):
+    monkeypatch.setattr(subsets, "_separating_pairs", None)
+    indices, note = choose_samples(np.ones((9, 3)), 5)
+    np.testing.assert_array_equal(indices, np.arange(5))
+    assert "5 samples of 3 features cannot have pairwise negative inner products, at most 4" in note
+
+
+def test_of_many_samples_an_even_part_is_searched(monkeypatch):
+    monkeypatch.setattr(subsets, "MOST_SEARCHED", 10)
+    x = np.random.RandomState(7).normal(size=(30, 6))
+    indices, note = choose_samples(x, 2)
+    np.testing.assert_array_equal(indices, 3 * separable_subset(x[::3], 2).indices)
+    assert note.startswith("2 of one in 3 of 30 samples chosen by search")
+
+
+def test_kmeans_on_part_of_many_samples_labels_all(monkeypatch):
+    mixture = data.separable_mixture(3, 10, rank=3, beta=-0.3, alpha=0.3)
+    x, labels = mixture.sample(0, 90)
+    shuffled = np.random.RandomState(0).permutation(90)
+    monkeypatch.setattr(subsets, "MOST_TO_CLUSTER", 30)
+    found = spherical_kmeans(x[shuffled], 3)
+    assert len(set(zip(labels[shuffled].tolist(), found.tolist(), strict=True))) == 3

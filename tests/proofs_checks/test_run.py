@@ -137,28 +137,38 @@ def test_weights_trained_with_numpy_are_verified(tmp_path, numpy_weights, capsys
     assert "gradient training = 0" in out
 
 
+def assert_not_at_a_minimum(tmp_path, arrays, capsys):
+    """Nothing is said about the nets, rather than that the theory fails on them."""
+    assert check_weights_file(tmp_path, arrays) == 0
+    out = capsys.readouterr().out
+    assert "movement left to a minimum" in out
+    verdicts = {line.split()[1]: line.split()[0] for line in out.splitlines() if "/" in line}
+    assert {verdicts[c.id] for c in memorize.CLAIMS if set(TRAINED) <= set(c.requires)} == {
+        "vacuous"
+    }
+
+
 @pytest.mark.parametrize("seed", range(3))
-def test_one_column_perturbed_by_ten_percent_fails(tmp_path, numpy_weights, seed):
+def test_one_column_perturbed_by_ten_percent(tmp_path, numpy_weights, seed, capsys):
     rng = np.random.default_rng(seed)
     w1 = numpy_weights["W1"].copy()
     j = np.argmax(np.linalg.norm(w1, axis=0))
     direction = rng.standard_normal(len(w1))
     w1[:, j] += 0.1 * np.linalg.norm(w1[:, j]) * direction / np.linalg.norm(direction)
-    assert check_weights_file(tmp_path, numpy_weights | {"W1": w1}) == 1
+    assert_not_at_a_minimum(tmp_path, numpy_weights | {"W1": w1}, capsys)
 
 
-def test_one_column_scaled_by_ten_percent_in_both_layers_fails(tmp_path, numpy_weights):
+def test_one_column_scaled_by_ten_percent_in_both_layers(tmp_path, numpy_weights, capsys):
     scaled = numpy_weights | {}
     j = np.argmax(np.linalg.norm(numpy_weights["W1"], axis=0))
     for key in ("W1", "W2"):
         scaled[key] = numpy_weights[key].copy()
         scaled[key][:, j] *= 1.1
-    assert check_weights_file(tmp_path, scaled) == 1
+    assert_not_at_a_minimum(tmp_path, scaled, capsys)
 
 
-def test_missing_sample_fails(tmp_path, numpy_weights):
-    fewer = numpy_weights | {"X": numpy_weights["X"][:2]}
-    assert check_weights_file(tmp_path, fewer) == 1
+def test_missing_sample(tmp_path, numpy_weights, capsys):
+    assert_not_at_a_minimum(tmp_path, numpy_weights | {"X": numpy_weights["X"][:2]}, capsys)
 
 
 def test_forgotten_sample_fails(tmp_path, numpy_weights):
@@ -169,9 +179,9 @@ def test_forgotten_sample_fails(tmp_path, numpy_weights):
 
 
 @pytest.mark.parametrize("factor", [0.5, 2.0])
-def test_wrong_sigma_fails(tmp_path, numpy_weights, factor):
+def test_wrong_sigma(tmp_path, numpy_weights, factor, capsys):
     wrong = numpy_weights | {"sigma": factor * numpy_weights["sigma"]}
-    assert check_weights_file(tmp_path, wrong) == 1
+    assert_not_at_a_minimum(tmp_path, wrong, capsys)
 
 
 def bad(key, value):

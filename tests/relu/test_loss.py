@@ -8,6 +8,7 @@ from numpy.polynomial.legendre import leggauss
 from scipy.special import ndtr
 from scipy.stats import multivariate_normal
 
+from dae_theory.relu import loss as loss_module
 from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.relu.loss import exact_loss, representation_moments, sampled_loss, weight_penalty
 from dae_theory.relu.mehler import mehler_loss
@@ -473,3 +474,16 @@ def test_float32_weights_on_float64_samples_give_a_float64_loss():
     mixed = exact_loss(single1, single2, x, SIGMA, LAM)
     assert mixed.dtype == jnp.dtype("float64")
     np.testing.assert_allclose(mixed, exact_loss(w1, w2, x, SIGMA, LAM), rtol=1e-6)
+
+
+def test_many_units_are_taken_in_parts(monkeypatch):
+    rng = np.random.default_rng(0)
+    w1, w2 = rng.standard_normal((2, 6, 37))
+    w1[:, 3], w1[:, 5] = 0, 2 * w1[:, 4]
+    arguments = (w1, w2, rng.standard_normal((4, 6)), 0.3, 0.01, np.array([0.1, 0.2, 0.3, 0.4]))
+    whole = jax.value_and_grad(exact_loss)(*arguments)
+    monkeypatch.setattr(loss_module, "FLOATS_AT_ONCE", 1)
+    monkeypatch.setattr(loss_module, "PART_FLOATS", 5 * 37 * (24 * 4 + 6))  # five units a part
+    parts = jax.value_and_grad(exact_loss)(*arguments)
+    np.testing.assert_allclose(parts[0], whole[0], rtol=1e-13)
+    np.testing.assert_allclose(parts[1], whole[1], rtol=1e-10, atol=1e-12)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dae_theory import InputError, merge_groups, spikiness
+from dae_theory.relu import units
 
 WIDTH = 9
 SCALE_FREE = ("l4_l2", "participation_ratio", "hoyer", "top1_share")
@@ -98,3 +99,12 @@ def test_merging_leaves_out_negative_groups():
     h = np.array([[3.0, 4.0, 7.0, 1.0]])
     np.testing.assert_allclose(merge_groups(h, np.array([0, 0, -1, 1])), [[5, 1]])
     assert merge_groups(h, np.full(4, -1)).shape == (1, 0)
+
+
+def test_parallel_columns_are_one_group():
+    rng = np.random.default_rng(0)
+    w = rng.standard_normal((4, 3))
+    many = np.concatenate([w, 2 * w[:, [2, 0]], -w[:, :1], np.zeros((4, 1))], axis=1)
+    assert units.parallel_groups(many).tolist() == [0, 1, 2, 2, 0, 3, 4]
+    decoder = np.ones((4, many.shape[1]))
+    assert units.collinear_groups(many, decoder).tolist() == [0, 1, 2, 2, 0, 3, -1]

@@ -125,6 +125,14 @@ def test_a_missing_sample_is_not_stored():
     np.testing.assert_array_equal(comparison.widths, [1, 1, 0, 1])
 
 
+def test_a_sample_is_stored_by_gain_not_by_who_answers():
+    x, prediction = memorized()
+    w2 = prediction.w2 * np.array([0.6, 0.4, -1.0, 1.0])
+    comparison = compare_weights(prediction.w1, w2, prediction, x)
+    np.testing.assert_array_equal(comparison.widths, [1, 1, 1, 1])
+    np.testing.assert_array_equal(comparison.stored, [True, False, False, True])
+
+
 @pytest.mark.parametrize("angle", [0.01, 0.2])
 def test_a_rotated_column_is_seen_in_its_cosine(angle):
     x, prediction = memorized()

@@ -1,0 +1,51 @@
+"""Merging parallel units changes neither the loss nor the size of its gradient."""
+
+import jax
+import numpy as np
+
+from dae_theory.relu.loss import exact_loss as plain_loss
+from dae_theory.solve.derivatives import gradient_norm
+from dae_theory.solve.reduced import FEW_UNITS, few_units, merge_parallel
+
+D, P, SPLITS = 5, 4, 40
+exact_loss = jax.jit(plain_loss)
+
+
+def split_net():
+    """A net, and the same with each unit split into SPLITS parts and zero columns in between."""
+    rng = np.random.default_rng(0)
+    w1, w2 = rng.standard_normal((2, D, P))
+    shares = np.sqrt(rng.dirichlet(np.ones(SPLITS), P)).T
+    many = [np.concatenate([s * w for s in shares] + [np.zeros((D, 3))], axis=1) for w in (w1, w2)]
+    order = rng.permutation(many[0].shape[1])
+    return (w1, w2), tuple(w[:, order] for w in many)
+
+
+def test_parallel_units_become_one():
+    whole, split = split_net()
+    merged = merge_parallel(*split)
+    assert merged[0].shape == (D, P)
+    key = np.argsort(merged[0][0]), np.argsort(whole[0][0])
+    for found, expected in zip(merged, whole, strict=True):
+        np.testing.assert_allclose(found[:, key[0]], expected[:, key[1]], rtol=1e-12)
+
+
+def test_loss_and_gradient_norm_do_not_change():
+    whole, split = split_net()
+    x_ND = np.random.default_rng(1).standard_normal((3, D))
+    np.testing.assert_allclose(
+        exact_loss(*merge_parallel(*split), x_ND, 0.3, 0.1),
+        exact_loss(*split, x_ND, 0.3, 0.1),
+        rtol=1e-12,
+    )
+    assert split[0].shape[1] > FEW_UNITS
+    norms = [gradient_norm(*net, x_ND, 0.3, 0.1) for net in (whole, split)]
+    np.testing.assert_allclose(*norms, rtol=1e-11)
+
+
+def test_few_units_stay_as_they_are():
+    whole, split = split_net()
+    np.testing.assert_array_equal(few_units(*whole), whole)
+    assert few_units(*split)[0].shape == (D, P)
+    zeros = np.zeros((D, FEW_UNITS + 1))
+    assert few_units(zeros, zeros)[0].shape == (D, 0)
