@@ -67,7 +67,8 @@ def print_claims(config: RunConfig, verbose: bool) -> None:
             print(f"{claim.id:28} {claim.expected:6} {claim.statement}")
             if verbose:
                 required = ", ".join(f"{r.name} {r.required}" for r in claim.requires)
-                print(f"    {claim.kind}; tolerance {claim.tolerance:g}; {claim.source}")
+                tolerance = f"tolerance {claim.tolerance:g}, {claim.tolerance_from}"
+                print(f"    {claim.kind}; {tolerance}; {claim.source}")
                 print(f"    requires {required or 'nothing'}")
                 print(f"    {len(claim.mutants)} mutants; {claim.location}")
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Bool, Float
 
-from dae_theory.statistics import bootstrap_mean
+from dae_theory.statistics import mean_interval
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
 from dae_theory.theory.remainder import leak_loss
 from proofs_checks.certify.reach_curves import Curve, Reach, crossings, worst
@@ -29,7 +29,7 @@ LEAKING = ("beta", "alpha", "sigma", "shared")  # no units collinear, where gate
 def interval(values_S: Float[np.ndarray, " S"]) -> str:
     """Mean and 95% interval of the values that are there, in words."""
     there = values_S[np.isfinite(values_S)]
-    found = bootstrap_mean(there)
+    found = mean_interval(there)
     bounds = "" if found is None else f" [{found.low:.3g}, {found.high:.3g}]"
     return f"{np.mean(there):.3g}{bounds}"
 
