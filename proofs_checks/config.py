@@ -12,6 +12,7 @@ from dae_theory.data import NAMES, Dataset, load
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")
 QUICK_SEEDS = 4
+FIRST_JUDGING_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,11 @@ class RunConfig:
     p: int | None = option(None, "Units.")
     sigma: float | None = option(None, "Noise level, in data units.")
     lam: float | None = option(None, "Weight decay λ of objective (1).")
-    seeds: int = option(8, "Random starts.")
+    seeds: int = option(8, "Random starts; on default data each on a data set of its own.")
+    first_seed: int = option(
+        FIRST_JUDGING_SEED,
+        "The first of these seeds. Whatever was chosen was chosen on earlier ones.",
+    )
     trainer: str = option(
         "sgd", "sgd (Adam with sampled noise) or exact (the solver on the exact loss)."
     )
@@ -58,14 +63,20 @@ class RunConfig:
                 check_count(getattr(self, name), name)
         check_count(self.seeds, "seeds")
         check_count(self.limit, "limit")
+        check_count(self.first_seed, "first_seed", 0)
         check_noise_and_decay(
             1.0 if self.sigma is None else self.sigma, 0.0 if self.lam is None else self.lam
         )
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds trained, 0 … seeds−1 (at most QUICK_SEEDS of them when quick)."""
-        return tuple(range(min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds))
+        """The seeds trained, from the first on (at most QUICK_SEEDS of them when quick)."""
+        return self.seeds_of(QUICK_SEEDS)
+
+    def seeds_of(self, quick: int) -> tuple[int, ...]:
+        """The seeds, from the first on; at most ``quick`` of them when quick."""
+        count = min(self.seeds, quick) if self.quick else self.seeds
+        return tuple(range(self.first_seed, self.first_seed + count))
 
 
 @dataclass(frozen=True)
