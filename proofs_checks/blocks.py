@@ -20,7 +20,7 @@ N_CLUSTERS = 3  # of the synthetic mixture
 DECAY_FRACTION = 0.1  # default nλ, relative to the smallest eigenvalue a block keeps
 STORED_SIGMA, STORED_DECAY = 0.05, 0.02  # of images to be stored: σ, and nλ over the smallest ‖x‖²
 TIGHT_ALPHA, TIGHT_SIGMA = 0.04, 0.02  # data on which the closed forms are exact
-STEPS, LEARNING_RATE, INIT_SCALE = 4000, 2e-2, 0.1
+STEPS, LEARNING_RATE, INIT_SCALE = 3000, 2e-2, 0.1
 
 
 def predict_on(problem: Problem, predict: Callable[..., Prediction] = predict_blocks) -> Prediction:

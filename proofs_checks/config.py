@@ -42,7 +42,7 @@ class RunConfig:
     trainer: str = option(
         "sgd", "sgd (Adam with sampled noise) or exact (the solver on the exact loss)."
     )
-    quick: bool = option(False, f"At most {QUICK_SEEDS} random starts.")
+    quick: bool = option(False, f"At most {QUICK_SEEDS} random starts on a data set.")
     center: bool = option(True, "Subtract the mean of image and file data.")
     size: int | None = option(None, "Side to which the images of a folder are resized.")
     gray: bool = option(True, "Read a folder of images as gray.")
@@ -70,13 +70,14 @@ class RunConfig:
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds trained, from the first on (at most QUICK_SEEDS of them when quick)."""
-        return self.seeds_of(QUICK_SEEDS)
-
-    def seeds_of(self, quick: int) -> tuple[int, ...]:
-        """The seeds, from the first on; at most ``quick`` of them when quick."""
-        count = min(self.seeds, quick) if self.quick else self.seeds
+        """Seeds of random starts, from the first on (at most QUICK_SEEDS of them when quick)."""
+        count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
         return tuple(range(self.first_seed, self.first_seed + count))
+
+    @property
+    def data_seeds(self) -> tuple[int, ...]:
+        """Seeds of data sets with a start each: all, since the interval over fewer says little."""
+        return tuple(range(self.first_seed, self.first_seed + self.seeds))
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import jax
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.model import encode
@@ -54,11 +54,17 @@ def relative_gradient(
 
 
 def exact_loss_value(
-    w1_DP: np.ndarray, w2_DP: np.ndarray, x_ND: np.ndarray, sigma: float, lam: float
+    w1_DP: np.ndarray,
+    w2_DP: np.ndarray,
+    x_ND: np.ndarray,
+    sigma: float,
+    lam: float,
+    chosen_N: Bool[np.ndarray, " N"] | None = None,
 ) -> float:
-    """The exact loss in float64."""
+    """The exact loss in float64, of the chosen samples alone: one program for any choice."""
+    chosen_N = np.ones(len(x_ND), bool) if chosen_N is None else chosen_N
     with jax.enable_x64(True):
-        return float(_exact_loss(w1_DP, w2_DP, x_ND, sigma, lam))
+        return float(_exact_loss(w1_DP, w2_DP, x_ND, sigma, lam, chosen_N / chosen_N.sum()))
 
 
 def residual_exponent(

@@ -50,7 +50,7 @@ from proofs_checks.monte_carlo import (
 )
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 
-DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 200, 15, 0.03
+DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 160, 15, 0.03
 PRIORS, ALPHA, RANK, DIMENSION = (0.5, 0.3, 0.2), 0.15, 4, 48
 DECAY = 0.2  # nλ relative to the smallest eigenvalue a block keeps
 TIGHT_N = 120
@@ -206,8 +206,8 @@ def build(config: RunConfig, progress: Progress) -> Generalization | Draws:
     """
     synthetic = config.data in (None, DEFAULT_DATA)
     if synthetic:
-        draws = [drawn(seed, config) for seed in config.seed_list]
-        starts = [(seed,) for seed in config.seed_list]
+        draws = [drawn(seed, config) for seed in config.data_seeds]
+        starts = [(seed,) for seed in config.data_seeds]
     else:
         draws, starts = [on_users_data(config)], [config.seed_list]
     each = list(zip(draws, starts, strict=True))

@@ -24,8 +24,8 @@ from proofs_checks.monte_carlo import exact_loss_value, noised
 from proofs_checks.mutants import instead, misprint, printed_test_loss
 
 MANY = 20_000  # samples that stand for infinitely many
-RATE_SIZES = (400, 800, 1600, 3200, 6400, 12_800)
-RATE_SAMPLES, LIMIT_SAMPLES = 8, 2  # of each mixture
+RATE_SIZES = (400, 800, 1600, 3200, 6400)
+RATE_SAMPLES, LIMIT_SAMPLES = 12, 2  # of each mixture
 
 
 def operators(prediction: Prediction) -> list[Float[np.ndarray, "D D"]]:
@@ -121,7 +121,7 @@ def exact_test_loss(e: Generalization) -> Measured:
     measured, predicted = [], []
     for w1, w2, comparison, separate in nets_with_separate(e):
         chosen_N = np.isin(labels_N, separate)
-        measured.append(exact_loss_value(w1, w2, x_ND[chosen_N], sigma, 0.0))
+        measured.append(exact_loss_value(w1, w2, x_ND, sigma, 0.0, chosen_N))
         total, maps = 0.0, measured_operators(w1, w2, comparison)
         for k in separate:
             members = x_ND[labels_N == k]
@@ -196,7 +196,7 @@ CLAIMS = (
         source="docs/THEORY.md#population-rate",
         requires=(*TRAINED, KNOWN_MIXTURE),
         measure=population_rate,
-        tolerance=0.05,
+        tolerance=0.1,
         mutants=(
             misprint("Kλ for λ/ρ_k", "predict_limit", priors_K=np.ones_like),
             misprint("λ for λ/ρ_k", "predict_limit", lam=lambda lam: lam / 3),
@@ -223,7 +223,7 @@ CLAIMS = (
         source="docs/THEORY.md#test-loss",
         requires=(*SEPARATE, KNOWN_MIXTURE),
         measure=exact_test_loss,
-        tolerance=0.01,
+        tolerance=0.02,
         mutants=(instead("σ²‖M‖² left out", "linear_loss", bias_only),),
         kind=Kind.CONFIRMATORY,
         origin=FIXED,

@@ -93,11 +93,11 @@ def half_untrained(e: Generalization) -> Generalization:
 CLAIMS = (
     Claim(
         id="unseen/closer-to-truth",
-        statement="On fresh samples the net is closer to f_gt than f_emp is.",
+        statement="On fresh samples the net is closer to f_gt than f_emp is, by a tenth or more.",
         source="docs/THEORY.md#unseen",
         requires=(*TRAINED, KNOWN_MIXTURE),
         measure=closer_to_truth,
-        tolerance=1.0,
+        tolerance=0.9,
         mutants=(
             Mutant("memorizing nets for generalizing ones", memorizing_instead),
             UNTRAINED,
@@ -109,12 +109,12 @@ CLAIMS = (
     ),
     Claim(
         id="unseen/halves-agree",
-        statement="Nets trained on disjoint halves of the data differ by no more than twice what "
-        "their samples explain.",
+        statement="Nets trained on disjoint halves of the data differ by no more than two and "
+        "a half times what their samples explain.",
         source="docs/THEORY.md#unseen",
         requires=(*TRAINED, KNOWN_MIXTURE, CONTROLS),
         measure=halves_agree,
-        tolerance=2.0,
+        tolerance=2.5,
         mutants=(Mutant("one net random", half_untrained),),
         kind=Kind.CONFIRMATORY,
         origin=FIXED,

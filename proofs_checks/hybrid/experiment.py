@@ -160,8 +160,8 @@ def build(config: RunConfig, progress: Progress) -> Hybrid | Draws:
     """
     synthetic = config.data in (None, DEFAULT_DATA)
     if synthetic:
-        draws = [drawn(seed, config) for seed in config.seed_list]
-        starts = [(seed,) for seed in config.seed_list]
+        draws = [drawn(seed, config) for seed in config.data_seeds]
+        starts = [(seed,) for seed in config.data_seeds]
     else:
         draws, starts = [on_users_data(config)], [config.seed_list]
     problems = [problem for e in draws for problem in e.problems]

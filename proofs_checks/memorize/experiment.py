@@ -37,7 +37,6 @@ DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 100, 0.04
 DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
 TIGHT_MARGIN = 6.5  # gate margin of the samples for exact statements
 STEPS, LEARNING_RATE = 4000, 3e-3
-QUICK_DRAWS = 6  # none of 6 bounds a share below one half, none of 4 does not
 FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
 
 
@@ -186,7 +185,7 @@ def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
     """
     n = config.n or DEFAULT_N
     if config.data is None:
-        seeds = config.seeds_of(QUICK_DRAWS)
+        seeds = config.data_seeds
         chosen = [drawn_samples(seed, n) for seed in seeds]
         starts = tuple((seed,) for seed in seeds)
     else:
