@@ -15,7 +15,7 @@ from proofs_checks.monte_carlo import (
 )
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, PRINTED_SIGMA
 
-FLIP_DRAWS = 20_000
+FLIP_DRAWS = 5_000
 
 
 def flip_probability(e: Memorization) -> Measured:

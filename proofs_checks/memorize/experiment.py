@@ -33,10 +33,11 @@ from proofs_checks.monte_carlo import (
 )
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 
-DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 100, 0.04
+DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 40, 0.04
 DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
 TIGHT_MARGIN = 6.5  # gate margin of the samples for exact statements
-STEPS, LEARNING_RATE = 4000, 3e-3
+STEPS, LEARNING_RATE = 3000, 3e-3
+UNSEEN = 95  # samples that no net was trained on, at most
 FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
 
 
@@ -235,7 +236,7 @@ def experiment_on(
     found, note = choose_samples(dataset.x[pool_M], n)
     chosen = pool_M[found]
     x_ND = dataset.x[chosen]
-    rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)
+    rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)[:UNSEEN]
     lam = stored_decay(x_ND, DECAY) if config.lam is None else config.lam
     problem, width = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam), config.p or DEFAULT_P
     own = config.data is not None
