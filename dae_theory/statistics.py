@@ -23,12 +23,14 @@ class Interval(NamedTuple):
     high: float
 
 
-def mean_interval(values_S: Float[Array, " S"], confidence: float = CONFIDENCE) -> Interval | None:
+def mean_interval(
+    values_S: Float[Array, " S"], confidence: float = CONFIDENCE, *, symmetric: bool = False
+) -> Interval | None:
     """Mean of independent values, with Student's t interval corrected for their skewness.
 
     Hall, "On the removal of skewness by transformation" (1992): t = (mean − μ)/s is mapped by
     t + γt²/3 + γ²t³/27 + γ/6S, γ the sample skewness, to what is nearer to Student's distribution.
-    Below four values, and for values that are not skewed, it is the t interval. It covers the mean
+    Below four values, and for ``symmetric`` ones, it is the t interval. It covers the mean
     of normal values in 95% of cases, that of their sizes in 92% for three of them and 93% to 95%
     otherwise, that of exponential ones in 89% to 91% below eight and 93% to 95% from eight on.
 
@@ -44,7 +46,7 @@ def mean_interval(values_S: Float[Array, " S"], confidence: float = CONFIDENCE) 
     quantile = student_quantile(confidence, count - 1) / count**0.5
     # Of three values the sample skewness says next to nothing.
     standard_S = (values_S - mean) / float(np.std(values_S))
-    skewness = 0.0 if count < 4 else float(np.mean(standard_S**3))
+    skewness = 0.0 if count < 4 or symmetric else float(np.mean(standard_S**3))
 
     def unskewed(t: float) -> float:
         if abs(skewness) < 1e-6:  # the limit

@@ -17,7 +17,7 @@ from rich.console import Console
 from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.weights.read import read_weights
-from proofs_checks.claims import Claim, Result, check
+from proofs_checks.claims import Claim, Kind, Result, check
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.regimes import Regime, chosen_regimes
 from proofs_checks.report import (
@@ -145,7 +145,9 @@ def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     """Print the summary, have the figures drawn; returns the exit status."""
     first, *by_kind = summary_lines(results)
     print("\n".join(["", f"{first}; {wall_s:.1f} s", *by_kind]))
-    unexpected = [result for result in results if not result.as_expected]
+    unexpected = [r for r in results if r.claim.kind is not Kind.EXPLORATORY and not r.as_expected]
+    if results and all(r.claim.kind is Kind.EXPLORATORY for r in results):
+        print("no evidence: every claim checked is exploratory, which proves and fails nothing")
     for result in unexpected:
         print(f"unexpected: {result.claim.id} {result.verdict}, expected {result.claim.expected}")
     if out is not None:

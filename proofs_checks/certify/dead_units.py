@@ -21,6 +21,7 @@ from proofs_checks.certify.dead_units_nets import (
     unit,
 )
 from proofs_checks.claims import (
+    FIXED,
     Claim,
     Kind,
     Measured,
@@ -261,6 +262,7 @@ CLAIMS = (
         tolerance=1e-6,
         mutants=(_forgets("simplex"),),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="certify/growth",
@@ -276,5 +278,6 @@ CLAIMS = (
             Mutant("nothing forgotten", lambda e: replace(e, forgetful=e.problems["simplex"])),
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
 )

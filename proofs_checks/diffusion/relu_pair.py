@@ -10,7 +10,7 @@ from scipy.stats import kstest
 
 from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser
 from dae_theory.statistics import log_log_slope
-from proofs_checks.claims import Claim, Kind, Measured
+from proofs_checks.claims import FIXED, Claim, Kind, Measured
 from proofs_checks.diffusion.exact import heun, noise, sample_each, stored_denoiser
 from proofs_checks.mutants import instead
 
@@ -106,6 +106,7 @@ CLAIMS = (
             instead("images 10% longer", "stored", lambda x_ND: stored_denoiser(1.1 * x_ND)),
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="diffusion/between",
@@ -120,5 +121,6 @@ CLAIMS = (
             EMPIRICAL,
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
 )

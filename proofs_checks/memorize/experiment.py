@@ -20,6 +20,7 @@ from dae_theory.theory.problem import Problem
 from dae_theory.theory.remainder import flip_weight
 from dae_theory.theory.separability import separability
 from dae_theory.weights.compare import Comparison, compare_weights
+from dae_theory.weights.extract import Extraction, extract_samples
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import stored_decay
 from proofs_checks.claims import Requirement, above, at_least, below
@@ -61,6 +62,7 @@ class Memorization:
       unseen: (M, D) inputs that were never trained on.
       dataset: what x was chosen from; note: how, in words.
       predict: the formula under test, (5); halves: of its distance to f_emp.
+      extract: the samples that a net stores, read off its weights.
       training: nets trained on x, which is its data set number ``draw``; None for weights from a
         file.
       replaced: nets in the place of the trained ones.
@@ -74,6 +76,7 @@ class Memorization:
     note: str
     predict: Callable[..., Prediction] = predict_memorization
     halves: Callable[["Memorization"], Float[np.ndarray, " 2"]] = shrinkage_and_noise
+    extract: Callable[..., Extraction] = extract_samples
     training: Training | None = None
     replaced: Nets | None = None
     draw: int = 0
