@@ -84,10 +84,11 @@ def competition(e: StoredPair) -> Measured:
     return Measured(
         float(np.mean(slopes)),
         predicted,
-        np.abs(slopes - predicted),
+        slopes - predicted,
         e.seeds,
         f"two unit vectors at cosine {PAIR_COSINE}; σ {PAIR_LEVELS[0]} .. "
         f"{PAIR_LEVELS[-1]}; {PAIR_DRAWS} samples a seed",
+        signed=True,
     )
 
 

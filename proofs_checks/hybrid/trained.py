@@ -87,16 +87,16 @@ def spiky_and_balanced(e: Hybrid) -> Measured:
     """How well effective units, collinear ones merged, tell noised duplicates from the rest."""
     y = noised(e.problem.x, e.problem.sigma, draws=1)
     duplicate_N = e.duplicated[e.problem.labels]
-    areas, units, others = [], [], {name: [] for name in UNMERGED}
+    areas, units, silent, others = [], [], [], {name: [] for name in UNMERGED}
     for w1, w2 in e.nets.pairs:
         merged = spikiness(merged_representation(w1, w2, y))["participation_ratio"]
-        units_N = np.nan_to_num(merged, nan=np.inf)
-        areas.append(area_under_roc(-units_N[duplicate_N], -units_N[~duplicate_N]))
-        units.append([np.mean(units_N[duplicate_N]), np.mean(units_N[~duplicate_N])])
         raw = spikiness(np.asarray(encode(w1, y)))
+        silent.append(np.mean(np.isnan(merged)))
+        chosen = [group_N & ~np.isnan(merged) for group_N in (duplicate_N, ~duplicate_N)]
+        units.append([np.mean(merged[group_N]) for group_N in chosen])
+        areas.append(area_under_roc(*(-merged[group_N] for group_N in chosen)))
         for name, sign in UNMERGED.items():
-            score_N = sign * np.nan_to_num(raw[name], nan=sign * -np.inf)
-            others[name].append(area_under_roc(score_N[duplicate_N], score_N[~duplicate_N]))
+            others[name].append(area_under_roc(*(sign * raw[name][group_N] for group_N in chosen)))
     of_duplicates, of_rest = np.mean(units, axis=0)
     return Measured(
         float(np.mean(areas)),
@@ -105,8 +105,9 @@ def spiky_and_balanced(e: Hybrid) -> Measured:
         e.nets.seeds,
         "AUROC of merged effective units, all nets, {of_duplicates:.2f} on duplicates, "
         "{of_rest:.2f} on the rest; of unmerged units: std {std:.3f}, participation ratio "
-        "{participation_ratio:.3f}, Hoyer {hoyer:.3f}",
-        details={"of_duplicates": of_duplicates, "of_rest": of_rest}
+        "{participation_ratio:.3f}, Hoyer {hoyer:.3f}; left out: {silent:.3f} of samples, which "
+        "activate no unit",
+        details={"of_duplicates": of_duplicates, "of_rest": of_rest, "silent": np.mean(silent)}
         | {name: np.mean(found) for name, found in others.items()},
     )
 
