@@ -65,7 +65,9 @@ def of_means(distribution: str, count: int, repeats: int) -> float:
 def of_sizes(bias: float, count: int, repeats: int) -> float:
     """`size_interval` of a signed mean of ``count`` normal values."""
     samples_RN = bias + np.random.default_rng(count).standard_normal((repeats, count))
-    return share_covered([size_interval(mean_interval(v)) for v in samples_RN], abs(bias))
+    return share_covered(
+        [size_interval(mean_interval(v, symmetric=True)) for v in samples_RN], abs(bias)
+    )
 
 
 def of_ratios(count: int, repeats: int) -> float:

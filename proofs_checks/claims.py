@@ -158,7 +158,7 @@ class Measured:
             return None
         if self.cases:
             return grouped_share_interval(self.errors, self.cases)
-        interval = mean_interval(self.errors)
+        interval = mean_interval(self.errors, symmetric=self.signed)
         return size_interval(interval) if self.signed else interval
 
     @property
