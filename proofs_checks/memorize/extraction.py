@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.weights.extract import Extraction, extract_samples, match_samples
-from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant
+from proofs_checks.claims import Claim, Kind, Measured, Mutant, Verdict
 from proofs_checks.memorize.experiment import TRAINED, Memorization
 from proofs_checks.mutants import misprint
 
@@ -58,16 +58,16 @@ CLAIMS = (
     Claim(
         id="extraction/coverage",
         statement="Norms read off the weights are within two of their uncertainties of the stored "
-        "samples' for at least three in four samples.",
+        "samples', for 95% of them: they are not, only part of the error shows in the weights.",
         source="docs/THEORY.md#extraction",
         requires=TRAINED,
         measure=coverage,
-        tolerance=0.25,
+        tolerance=0.05,
         mutants=(
             misprint("λ/2 for λ", "extract", lam=lambda lam: lam / 2),
             Mutant("a tenth of the uncertainty", lambda e: replace(e, extract=certain)),
         ),
-        kind=Kind.CONFIRMATORY,
-        origin=FIXED,
+        kind=Kind.EXPLORATORY,
+        expected=Verdict.FAILS,
     ),
 )
