@@ -8,6 +8,7 @@ from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.model import encode
 from dae_theory.relu.units import collinear_groups, merge_groups, spikiness
 from dae_theory.solve.derivatives import gradient_norm
+from dae_theory.statistics import area_under_roc
 from dae_theory.theory.remainder import fit_flip_exponent
 from proofs_checks.claims import Measured
 from proofs_checks.nets import Nets
@@ -17,6 +18,8 @@ TRAINED_MARGIN = 3.0  # gate margin from which 1% accuracy can be expected of th
 RESIDUAL_MARGINS = np.linspace(4.0, 6.25, 10)  # below, powers of 1/z still count
 _exact_loss = jax.jit(exact_loss)
 
+# Statistics of representations, and the sign with which more means spikier.
+UNMERGED = {"std": 1.0, "participation_ratio": -1.0, "hoyer": 1.0}
 DRAWS = 64  # noise draws per sample in Monte Carlo averages
 
 
@@ -43,6 +46,18 @@ def merged_statistics(
 def merged_representation(w1_DP: np.ndarray, w2_DP: np.ndarray, y_ND: np.ndarray) -> np.ndarray:
     """Representation of y with each group of collinear units merged into one, (N, G)."""
     return merge_groups(np.asarray(encode(w1_DP, y_ND)), collinear_groups(w1_DP, w2_DP))
+
+
+def unmerged_areas(
+    spiky_MP: Float[np.ndarray, "M P"], balanced_NP: Float[np.ndarray, "N P"]
+) -> dict[str, float]:
+    """How well statistics of unmerged units tell two groups of representations apart: area under
+    the ROC curve of each, larger where the first group is spikier."""
+    spiky, balanced = spikiness(spiky_MP), spikiness(balanced_NP)
+    return {
+        name: area_under_roc(sign * spiky[name], sign * balanced[name])
+        for name, sign in UNMERGED.items()
+    }
 
 
 def relative_gradient(

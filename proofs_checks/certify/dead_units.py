@@ -193,8 +193,8 @@ def _formula(what: str, **changes: Callable) -> Mutant:
 def _memorized(name: str) -> Claim:
     return Claim(
         id=f"certify/dead-units-{name}",
-        statement="At (5) no direction pulls a new unit by more than λ, and only stored samples "
-        "by as much.",
+        statement="At (5) no direction that the search from many starts finds pulls a new unit by "
+        "more than λ, and only stored samples by as much.",
         source="docs/THEORY.md#eq-10",
         part="dead_units",
         requires=exact_at(name),

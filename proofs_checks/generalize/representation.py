@@ -6,9 +6,10 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Float
 
+from dae_theory.relu.model import encode
 from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, at_least
 from proofs_checks.generalize.experiment import CONTROLS, KNOWN_MIXTURE, TRAINED, Generalization
-from proofs_checks.monte_carlo import merged_statistics
+from proofs_checks.monte_carlo import UNMERGED, merged_statistics, noised, unmerged_areas
 from proofs_checks.nets import Nets
 
 SEVERAL_DIRECTIONS = at_least(  # one alone is spiky whatever it stores
@@ -34,6 +35,14 @@ def balanced(e: Generalization) -> Measured:
     memorizing = effective_units(e.memorizing, e.exemplars, sigma)
     formula = Nets(e.prediction.w1[None], e.prediction.w2[None])
     (predicted,) = effective_units(formula, x_ND, sigma)
+    pairs = zip(e.memorizing.pairs, e.nets.pairs, strict=True)
+    areas = [
+        unmerged_areas(
+            np.asarray(encode(few, noised(e.exemplars, sigma))),
+            np.asarray(encode(many, noised(x_ND, sigma, draws=1))),
+        )
+        for (few, _), (many, _) in pairs
+    ]
     return Measured(
         float(np.mean(memorizing / generalizing)),
         0.5,
@@ -41,12 +50,15 @@ def balanced(e: Generalization) -> Measured:
         e.nets.seeds,
         "effective units (collinear ones merged) of memorizing nets, {memorizing:.2f}, over those "
         "of generalizing ones, {generalizing:.2f}; predicted: at most half; same optimizer, σ, λ, "
-        "p; (4) with the even O, one of all rotations, would have {even:.2f}",
+        "p; (4) with the even O, one of all rotations, would have {even:.2f}; AUROC of "
+        "memorizing against generalizing, unmerged units: std {std:.3f}, participation ratio "
+        "{participation_ratio:.3f}, Hoyer {hoyer:.3f}",
         details={
             "memorizing": np.mean(memorizing),
             "generalizing": np.mean(generalizing),
             "even": predicted,
-        },
+        }
+        | {name: np.mean([area[name] for area in areas]) for name in UNMERGED},
     )
 
 

@@ -19,7 +19,7 @@ from proofs_checks.blocks import (
 )
 from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant
 from proofs_checks.hybrid.experiment import COUNTS, REST_SEPARATE, SEPARATE, TRAINED, Hybrid
-from proofs_checks.monte_carlo import merged_representation, noised
+from proofs_checks.monte_carlo import UNMERGED, merged_representation, noised, unmerged_areas
 from proofs_checks.mutants import (
     AVERAGE_NOISE,
     CLUSTER_DECAY,
@@ -31,9 +31,6 @@ from proofs_checks.mutants import (
     misprint,
 )
 from proofs_checks.nets import untrained, with_scaled_columns
-
-# Statistics of unmerged units, and the sign with which more means spikier.
-UNMERGED = {"std": 1.0, "participation_ratio": -1.0, "hoyer": 1.0}
 
 
 def duplicates_stored(e: Hybrid) -> Measured:
@@ -90,13 +87,13 @@ def spiky_and_balanced(e: Hybrid) -> Measured:
     areas, units, silent, others = [], [], [], {name: [] for name in UNMERGED}
     for w1, w2 in e.nets.pairs:
         merged = spikiness(merged_representation(w1, w2, y))["participation_ratio"]
-        raw = spikiness(np.asarray(encode(w1, y)))
+        h_NP = np.asarray(encode(w1, y))
         silent.append(np.mean(np.isnan(merged)))
         chosen = [group_N & ~np.isnan(merged) for group_N in (duplicate_N, ~duplicate_N)]
         units.append([np.mean(merged[group_N]) for group_N in chosen])
         areas.append(area_under_roc(*(-merged[group_N] for group_N in chosen)))
-        for name, sign in UNMERGED.items():
-            others[name].append(area_under_roc(*(sign * raw[name][group_N] for group_N in chosen)))
+        for name, area in unmerged_areas(*(h_NP[group_N] for group_N in chosen)).items():
+            others[name].append(area)
     of_duplicates, of_rest = np.mean(units, axis=0)
     return Measured(
         float(np.mean(areas)),
