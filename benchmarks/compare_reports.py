@@ -1,7 +1,9 @@
 """Claim by claim, do two runs agree? ``python -m benchmarks.compare_reports --old=DIR --new=DIR``.
 
-Claims are matched by id, else by their statement. Prints a Markdown table; exit status 0 when every
-verdict is the same and every number within the tolerance, 1 when one is not, 2 on bad input.
+Claims are matched by id, else by their statement, else by the last part of their id. Prints a
+Markdown table; exit status 0 when every verdict is the same and every number within the tolerance,
+1 when one is not, 2 on bad input. With ``--verdicts`` it is a table of old verdict, new verdict and
+what changed in how the claim is judged, and the status is 0.
 """
 
 import math
@@ -23,6 +25,7 @@ class Options:
     old: str | None = option(None, "Folder of the earlier run.")
     new: str | None = option(None, "Folder of the later run.")
     relative: float = option(1e-6, "Largest relative difference that counts as rounding.")
+    verdicts: bool = option(False, "Compare verdicts and how they came about, not numbers.")
     absolute: float = option(1e-10, "Largest absolute difference that counts as rounding.")
 
 
@@ -50,16 +53,59 @@ def shown(value: float | None) -> str:
     return "–" if value is None else f"{value:.6g}"
 
 
-def compare(options: Options) -> int:
-    """Print the table; returns the exit status."""
-    old, new = claims_of(options.old), claims_of(options.new)
+def matched(old: list[dict], new: list[dict]) -> list[tuple[dict | None, dict]]:
+    """Each later claim with the earlier one, None for a new one."""
     by_id = {claim["id"]: claim for claim in old}
     by_statement = {claim["statement"]: claim for claim in old}
+    ids = {claim["id"] for claim in new}
+    by_name = {claim["id"].split("/")[-1]: claim for claim in old if claim["id"] not in ids}
+
+    def earlier(claim: dict) -> dict | None:
+        name = claim["id"].split("/")[-1]
+        return by_id.get(claim["id"], by_statement.get(claim["statement"], by_name.get(name)))
+
+    return [(earlier(claim), claim) for claim in new]
+
+
+def reasons(before: dict, claim: dict) -> str:
+    """What changed in how a claim is judged, in words."""
+    found = []
+    for name in ("kind", "expected", "tolerance"):
+        if name in before and before[name] != claim[name]:
+            found.append(f"{name} {before[name]} → {claim[name]}")
+    if before["statement"] != claim["statement"]:
+        found.append(f"now says: {claim['statement']}")
+    if "data sets" in claim["note"] and "data sets" not in before["note"]:
+        found.append(claim["note"].rpartition("; ")[2])
+    if claim["verdict"] == "vacuous":
+        unmet = [name for name, a in claim["assumptions"].items() if not a["met"]]
+        found.append(f"not met: {', '.join(unmet)}")
+    return "; ".join(found) or "judged as before, on other seeds"
+
+
+def compare_verdicts(options: Options) -> int:
+    """Print the table of verdicts; returns the exit status."""
+    print("| claim | kind | before | now | error | tolerance | what changed |")
+    print("|---|---|---|---|---|---|---|")
+    pairs = matched(claims_of(options.old), claims_of(options.new))
+    for before, claim in pairs:
+        numbers = (f"{claim['error']:.2g}" if claim["error"] is not None else "–",)
+        numbers += (f"{claim['tolerance']:g}",)
+        was, why = ("–", "new") if before is None else (before["verdict"], reasons(before, claim))
+        row = [claim["id"], claim["kind"], was, claim["verdict"], *numbers, why]
+        print("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |")
+    return 0
+
+
+def compare(options: Options) -> int:
+    """Print the table; returns the exit status."""
+    if options.verdicts:
+        return compare_verdicts(options)
+    old, new = claims_of(options.old), claims_of(options.new)
     print("| claim | before | verdict | measured | before | error | before | differs |")
     print("|---|---|---|---|---|---|---|---|")
-    unequal, unmatched = 0, set(by_id)
-    for claim in new:
-        before = by_id.get(claim["id"]) or by_statement.get(claim["statement"])
+    unequal, unmatched = 0, {claim["id"] for claim in old}
+    for before, claim in matched(old, new):
         if before is None:
             print(f"| {claim['id']} | new | {claim['verdict']} | | | | | |")
             continue

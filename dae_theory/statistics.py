@@ -1,4 +1,8 @@
-"""Values with their intervals over independent measurements, areas under the ROC curve, slopes."""
+"""Values with their intervals over independent measurements, areas under the ROC curve, slopes.
+
+How often each interval covers the truth at the numbers of seeds, samples and positives in use is
+simulated by `python -m benchmarks.coverage`; docs/RESULTS.md has the table.
+"""
 
 from typing import NamedTuple
 
@@ -6,10 +10,8 @@ import numpy as np
 import scipy  # its stats takes most of a second to load: only where it is used
 from jaxtyping import Array, Float
 
-from dae_theory.checks import InputError, check_count
+from dae_theory.checks import InputError
 
-NORMAL_95 = 1.96
-RESAMPLES = 2000
 CONFIDENCE = 0.95
 
 
@@ -21,88 +23,95 @@ class Interval(NamedTuple):
     high: float
 
 
-def bootstrap_mean(values_S: Float[Array, " S"]) -> Interval | None:
-    """Mean over seeds, with the percentile bootstrap interval.
+def mean_interval(
+    values_S: Float[Array, " S"], confidence: float = CONFIDENCE, *, symmetric: bool = False
+) -> Interval | None:
+    """Mean of independent values, with Student's t interval corrected for their skewness.
 
-    None for fewer than two values, or where one is not finite.
+    Hall, "On the removal of skewness by transformation" (1992): t = (mean − μ)/s is mapped by
+    t + γt²/3 + γ²t³/27 + γ/6S, γ the sample skewness, to what is nearer to Student's distribution.
+    Below four values, and for ``symmetric`` ones, it is the t interval. It covers the mean
+    of normal values in 95% of cases, that of their sizes in 92% for three of them and 93% to 95%
+    otherwise, that of exponential ones in 89% to 91% below eight and 93% to 95% from eight on.
+
+    None for fewer than two values, or where one is not finite. Equal values have no width.
     """
     values_S = np.asarray(values_S, float)
     if values_S.size < 2 or not np.all(np.isfinite(values_S)):
         return None
-    if np.ptp(values_S) == 0:  # SciPy would warn
+    if np.ptp(values_S) == 0:  # the skewness is 0/0
         return Interval(*3 * [float(values_S[0])])
-    ends = scipy.stats.bootstrap(
-        (values_S,),
-        np.mean,
-        n_resamples=RESAMPLES,
-        confidence_level=CONFIDENCE,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    ).confidence_interval
-    return Interval(float(np.mean(values_S)), float(ends.low), float(ends.high))
+    mean, count = float(np.mean(values_S)), values_S.size
+    spread = float(np.std(values_S, ddof=1))
+    quantile = student_quantile(confidence, count - 1) / count**0.5
+    # Of three values the sample skewness says next to nothing.
+    standard_S = (values_S - mean) / float(np.std(values_S))
+    skewness = 0.0 if count < 4 or symmetric else float(np.mean(standard_S**3))
+
+    def unskewed(t: float) -> float:
+        if abs(skewness) < 1e-6:  # the limit
+            return t
+        return 3 / skewness * (np.cbrt(1 + skewness * (t - skewness / (6 * count))) - 1)
+
+    ends = (mean - spread * unskewed(t) for t in (quantile, -quantile))
+    return Interval(mean, *map(float, ends))
 
 
-def mean_interval(values_N: Float[np.ndarray, " N"]) -> Interval:
-    """Mean, with the normal interval over many independent values."""
-    mean = float(np.mean(values_N))
-    reach = NORMAL_95 * float(np.std(values_N, ddof=1)) / len(values_N) ** 0.5
-    return Interval(mean, mean - reach, mean + reach)
+def student_quantile(confidence: float, freedom: int) -> float:
+    """How many standard errors a two-sided interval of Student's t reaches."""
+    return float(scipy.special.stdtrit(freedom, (1 + confidence) / 2))
+
+
+def size_interval(signed: Interval) -> Interval:
+    """The size |v| of a signed value, with the interval that follows from the signed one's."""
+    _, low, high = signed
+    smallest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
+    return Interval(abs(signed.value), smallest, max(abs(low), abs(high)))
 
 
 def ratio_interval(above_N: Float[np.ndarray, " N"], below_N: Float[np.ndarray, " N"]) -> Interval:
-    """Ratio of the means of paired values, with its interval by the delta method."""
-    mean = float(np.mean(below_N))
+    """Ratio of the means of paired values, with its interval by the delta method: Student's t of
+    the residuals above − ratio·below."""
+    mean, count = float(np.mean(below_N)), len(below_N)
     ratio = float(np.mean(above_N)) / mean
-    reach = NORMAL_95 * float(np.std(above_N - ratio * below_N, ddof=1))
-    reach /= mean * len(below_N) ** 0.5
+    spread = float(np.std(above_N - ratio * below_N, ddof=1)) / mean
+    reach = student_quantile(CONFIDENCE, count - 1) * spread / count**0.5
     return Interval(ratio, ratio - reach, ratio + reach)
 
 
-def wilson_interval(count: int, total: int) -> Interval:
-    """``count`` out of ``total`` as a share, with Wilson's interval.
+def share_interval(count: int, total: int, confidence: float = CONFIDENCE) -> Interval:
+    """``count`` out of ``total`` independent cases as a share, with the exact interval of Clopper
+    and Pearson (1934), which covers the truth at least as often as it says.
 
-    Raises:
-      InputError: when there is nothing to share.
-    """
-    return _share(count, total, CONFIDENCE, "wilson")
-
-
-def clopper_pearson_interval(count: int, total: int, confidence: float = CONFIDENCE) -> Interval:
-    """``count`` out of ``total`` as a share, with the exact interval of Clopper and Pearson (1934),
-    which covers the truth at least as often as it says.
-
-    Raises:
-      InputError: when there is nothing to share.
-    """
-    return _share(count, total, confidence, "exact")
-
-
-def _share(count: int, total: int, confidence: float, method: str) -> Interval:
-    if total == 0:
-        raise InputError("share: needs at least one case")
-    ends = scipy.stats.binomtest(count, total).proportion_ci(confidence, method)
-    return Interval(count / total, float(ends.low), float(ends.high))
-
-
-def bootstrap_share(
-    count: int, total: int, confidence: float = CONFIDENCE, seed: int = 0
-) -> Interval:
-    """``count`` out of ``total`` as a share, with the percentile bootstrap interval.
-
-    Where none or all count, every resample is the same and that interval has no width: there it is
-    `clopper_pearson_interval`, whose other end is 1 − (α/2)^{1/total}, or one minus that;
+    Where none or all count its other end is 1 − (α/2)^{1/total}, or one minus that;
     α = 1 − confidence.
 
     Raises:
       InputError: when there is nothing to share.
     """
-    if count in (0, total):
-        return clopper_pearson_interval(count, total, confidence)
-    # The count in a resample is binomial: no need to draw the resamples.
-    share_R = np.random.default_rng(seed).binomial(total, count / total, RESAMPLES) / total
-    tail = (1 - confidence) / 2
-    low, high = np.quantile(share_R, (tail, 1 - tail))
+    if total == 0:
+        raise InputError("share: needs at least one case")
+    tail, missing = (1 - confidence) / 2, total - count
+    low = 0.0 if count == 0 else scipy.special.betaincinv(count, missing + 1, tail)
+    high = 1.0 if missing == 0 else scipy.special.betaincinv(count + 1, missing, 1 - tail)
     return Interval(count / total, float(low), float(high))
+
+
+def grouped_share_interval(shares_S: Float[Array, " S"], cases: int) -> Interval:
+    """Mean of S shares of ``cases`` cases each, such as of the samples of S nets.
+
+    From the lower to the upper end of `mean_interval`, which knows that groups differ, and of
+    `share_interval` of all cases together, which knows that a share of 0 in all groups does not
+    prove a share of 0. With one case a group it is `share_interval`.
+    """
+    shares_S = np.asarray(shares_S, float)
+    pooled = share_interval(round(float(np.sum(shares_S)) * cases), shares_S.size * cases)
+    spread = mean_interval(shares_S) if cases > 1 else None
+    if spread is None:
+        return pooled
+    return Interval(
+        spread.value, max(min(spread.low, pooled.low), 0.0), min(max(spread.high, pooled.high), 1.0)
+    )
 
 
 def area_under_roc(positive_P: Float[Array, " P"], negative_N: Float[Array, " N"]) -> float:
@@ -112,33 +121,41 @@ def area_under_roc(positive_P: Float[Array, " P"], negative_N: Float[Array, " N"
 
 
 def area_under_roc_interval(
-    positive_P: Float[Array, " P"],
-    negative_N: Float[Array, " N"],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    positive_P: Float[Array, " P"], negative_N: Float[Array, " N"]
 ) -> Interval:
-    """`area_under_roc` with a percentile bootstrap interval, each group resampled by itself.
+    """`area_under_roc` with a score interval: all areas A from which the measured one is within
+    1.96 standard errors, at the standard error that A would give.
 
-    Where the groups do not overlap all resamples agree and the interval has no width: a few
-    positives then prove less than it seems.
+    That of Hanley and McNeil (1982), A(1−A)[1 + (M−1)((1−A)/(2−A) + A/(1+A))]/(PN), with their
+    numbers of positives and negatives each replaced by the mean M = (P+N)/2: Newcombe, "Confidence
+    intervals for an effect size measure based on the Mann-Whitney statistic, part 2" (2006), method
+    5. Groups that do not overlap leave it its width.
 
     Raises:
-      InputError: for an empty group, scores that are not finite, or no resamples.
+      InputError: for an empty group, or scores that are not finite.
     """
     positive_P, negative_N = np.asarray(positive_P, float), np.asarray(negative_N, float)
-    check_count(resamples, "resamples")
     for name, scores in (("positive", positive_P), ("negative", negative_N)):
         if scores.ndim != 1 or len(scores) == 0 or not np.all(np.isfinite(scores)):
             raise InputError(f"{name}: expected one finite score or more, got {scores.shape}")
-    rng = np.random.default_rng(seed)
-    counts_BP, counts_BN = (
-        rng.multinomial(len(scores), np.full(len(scores), 1 / len(scores)), resamples)
-        for scores in (positive_P, negative_N)
-    )
-    above_PN = (positive_P[:, None] > negative_N) + 0.5 * (positive_P[:, None] == negative_N)
-    areas_B = np.sum((counts_BP @ above_PN) * counts_BN, axis=1) / above_PN.size
-    low, high = np.quantile(areas_B, [0.025, 0.975])
-    return Interval(area_under_roc(positive_P, negative_N), float(low), float(high))
+    area = area_under_roc(positive_P, negative_N)
+    return Interval(area, *area_ends(area, len(positive_P), len(negative_N)))
+
+
+def area_ends(area: float, positives: int, negatives: int) -> tuple[float, float]:
+    """Ends of the interval around a measured area under the ROC curve."""
+    quantile = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
+    mean_count = (positives + negatives) / 2
+
+    def excess(a: float) -> float:
+        """How far the measured area is beyond the reach of ``a``, squared; negative within."""
+        factor = 1 + (mean_count - 1) * ((1 - a) / (2 - a) + a / (1 + a))
+        return (area - a) ** 2 - quantile**2 * a * (1 - a) * factor / (positives * negatives)
+
+    inside = 1e-9  # areas of 0 and 1 have no standard error: beside them there is one
+    low = 0.0 if area < inside else scipy.optimize.brentq(excess, 0.0, min(area, 1 - inside))
+    high = 1.0 if area > 1 - inside else scipy.optimize.brentq(excess, max(area, inside), 1.0)
+    return float(low), float(high)
 
 
 def log_log_slope(x_T: Float[Array, " T"], y_T: Float[Array, " T"]) -> float:

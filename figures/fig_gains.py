@@ -5,7 +5,7 @@ theory keeps: the sample itself (memorization, duplicates) or an eigenvector of 
 crowd below 1, so (a) shows their distance from it, 1 − gain, on logarithmic axes (linear below
 0.001, where a gain above 1 can still be seen); that magnifies deviations of gains near 1. (b)
 shows the relative deviation of the gains themselves, with the tolerance of the gain claims. Points
-are means over nets, bars 95% bootstrap intervals over seeds. As in the claims, nets of the blocks
+are means over nets, bars 95% intervals over seeds. As in the claims, nets of the blocks
 with a unit active on two clusters are left out; the legend counts the rest.
 """
 

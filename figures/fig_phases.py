@@ -4,7 +4,7 @@ Left: mean gain of the training samples relative to (5), 1 where the weights sto
 Middle: exact error on training samples over that on held-out ones, 1 where nothing is memorized.
 Right: units that a noised training sample activates (participation ratio, collinear units merged),
 1 where the representation is spiky. Colours are means over seeds. Points: the n at which the mean
-crosses the level of its panel, interpolated in log n, with its 95% bootstrap interval over seeds.
+crosses the level of its panel, interpolated in log n, with its 95% jackknife interval over seeds.
 Dashed: n = p, the most samples that (5) can store. Dotted: n = K of a mixture, beyond which
 samples share clusters and (2) takes the place of (5). What is not an axis is where the theory is
 at its best: the largest p, the smallest σ and λ.
@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FormatStrFormatter, NullLocator
 
 from dae_theory.checks import InputError
+from dae_theory.statistics import mean_interval
 from dae_theory.sweep.plan import SweepConfig
 from figures.style import (
     GENERALIZING,
@@ -39,7 +40,6 @@ AXES = {"p": "units p", "sigma": "noise level σ"}
 SYMBOLS = {"p": "p", "sigma": "σ"}
 TO_BLUE = LinearSegmentedColormap.from_list("to_blue", [MEMORIZING, "white", GENERALIZING])
 MOST_TICKS = 5
-BOOTSTRAP_DRAWS = 1000
 
 
 class Measure(NamedTuple):
@@ -117,7 +117,7 @@ def crossing(log_n: np.ndarray, curve: np.ndarray, level: float, rises: bool) ->
 
 
 def boundary(n: np.ndarray, values_NS: np.ndarray, measure: Measure) -> tuple[float, float, float]:
-    """Where the mean over seeds crosses the level, and its 95% percentile-bootstrap interval, cut
+    """Where the mean over seeds crosses the level, and its 95% interval by the jackknife, cut
     off at the grid's edge. All NaN when it does not cross on the grid; the interval is NaN for one
     seed. Seeds without all values of n are left out."""
     values_NS = values_NS[:, np.all(np.isfinite(values_NS), axis=0)]
@@ -131,10 +131,12 @@ def boundary(n: np.ndarray, values_NS: np.ndarray, measure: Measure) -> tuple[fl
         return np.nan, np.nan, np.nan
     if seeds == 1:
         return float(np.exp(centre)), np.nan, np.nan
-    drawn = np.random.default_rng(0).integers(seeds, size=(BOOTSTRAP_DRAWS, seeds))
-    crossings = np.clip([cross(row) for row in drawn], log_n[0], log_n[-1])
-    low, high = np.quantile(crossings, [0.025, 0.975])
-    return float(np.exp(centre)), float(np.exp(low)), float(np.exp(high))
+    without_S = np.array([cross(np.delete(np.arange(seeds), seed)) for seed in range(seeds)])
+    without_S = np.clip(without_S, log_n[0], log_n[-1])
+    pseudo = mean_interval(seeds * centre - (seeds - 1) * without_S)
+    reach = np.array([pseudo.low, pseudo.high]) - pseudo.value
+    low, high = np.exp(np.clip(centre + reach, log_n[0], log_n[-1]))
+    return float(np.exp(centre)), float(low), float(high)
 
 
 def mean_over_seeds(values_ANS: np.ndarray) -> np.ma.MaskedArray:

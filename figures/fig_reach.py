@@ -1,7 +1,7 @@
 """How far the closed forms reach: error at the minimizer next to them as one quantity is swept.
 
 Largest error of a cluster's operator W2 W1ᵀ, relative to the largest operator, over what is swept;
-points are means over seeds of the data and bars 95% bootstrap intervals. Gray: the gate margin z of
+points are means over seeds of the data and bars 95% intervals. Gray: the gate margin z of
 the closed form is below 3. Dotted: 1%. (h): gains beside the soft threshold (s − nλ)_+/(s + σ²).
 """
 

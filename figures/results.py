@@ -8,13 +8,13 @@ import numpy as np
 
 from dae_theory.checks import InputError
 from dae_theory.files import read_npz, read_settings
-from dae_theory.statistics import Interval, bootstrap_mean
+from dae_theory.statistics import Interval, mean_interval
 from proofs_checks.report import SCHEMA
 
 
 def mean_of_seeds(values_S: np.ndarray) -> Interval:
-    """`bootstrap_mean`; without width where there is only one seed."""
-    return bootstrap_mean(values_S) or Interval(*3 * [float(np.mean(values_S))])
+    """`mean_interval`; without width where there is only one seed."""
+    return mean_interval(values_S) or Interval(*3 * [float(np.mean(values_S))])
 
 
 @dataclass(frozen=True)

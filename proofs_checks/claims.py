@@ -7,8 +7,8 @@ formula) on which its verdict must be `fails`. A claim that cannot fail says not
 
 import inspect
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.statistics import Interval, bootstrap_mean
+from dae_theory.statistics import (
+    Interval,
+    grouped_share_interval,
+    mean_interval,
+    size_interval,
+)
 
 
 class Verdict(StrEnum):
@@ -39,6 +44,32 @@ class Kind(StrEnum):
     EXACT = "exact"
     CONFIRMATORY = "confirmatory"
     EXPLORATORY = "exploratory"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a tolerance comes from: ``how`` it came about, and ``where`` that can be looked up."""
+
+    how: str
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.how} {self.where}".strip()
+
+
+ROUNDING = Origin("rounding of float64")
+LOOKED = Origin("chosen after looking")
+# The commit that fixed tolerances, counts of seeds and settings of generators, with seeds below
+# FIRST_JUDGING_SEED, before data sets and starts of any later seed were looked at.
+FIXED = Origin(
+    "fixed before the judging seeds were used, at commit",
+    "fa5815a38db64f108f34fec879e8c3d1af01a020",
+)
+
+
+def derived(link: str) -> Origin:
+    """A tolerance that follows from a formula: the link to it, docs/THEORY.md#anchor."""
+    return Origin("derived", link)
 
 
 @dataclass(frozen=True)
@@ -97,9 +128,12 @@ class Measured:
     Attributes:
       measured, predicted: the quantity in question, averaged over seeds.
       errors: (S,) distance between the two (or shortfall), one entry an independent seed; a
-        single entry is a deterministic measurement. Never negative.
+        single entry is a deterministic measurement. Never negative, unless ``signed``.
       seeds: the seeds averaged over; empty when no randomness is left.
-      note: one line for the reader.
+      note: one line for the reader, in which ``details`` are filled in by name.
+      signed: errors are differences with their sign; the error is the size of their mean.
+      cases: each error is a share of this many yes-or-no cases; 0 when it is none.
+      details: numbers of the note, averaged over data sets where there are several.
     """
 
     measured: float
@@ -107,16 +141,32 @@ class Measured:
     errors: Float[np.ndarray, " S"]
     seeds: tuple[int, ...] = ()
     note: str = ""
+    signed: bool = False
+    cases: int = 0
+    details: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def error(self) -> float:
-        """Mean error over seeds."""
-        return float(np.mean(self.errors)) if np.size(self.errors) else float("nan")
+        """Mean error over seeds; its size where errors are signed."""
+        if not np.size(self.errors):
+            return float("nan")
+        mean = float(np.mean(self.errors))
+        return abs(mean) if self.signed else mean
 
     @property
     def interval(self) -> Interval | None:
-        """95% interval of the mean error over seeds; None for fewer than two."""
-        return bootstrap_mean(self.errors)
+        """95% interval of the error over seeds; None for fewer than two."""
+        if np.size(self.errors) < 2 or not np.all(np.isfinite(self.errors)):
+            return None
+        if self.cases:
+            return grouped_share_interval(self.errors, self.cases)
+        interval = mean_interval(self.errors, symmetric=self.signed)
+        return size_interval(interval) if self.signed else interval
+
+    @property
+    def words(self) -> str:
+        """The note with its details."""
+        return self.note.format(**self.details) if self.details else self.note
 
 
 def average(values: Sequence[float]) -> float:
@@ -147,6 +197,7 @@ class Claim:
       tolerance: largest error with which the claim holds.
       mutants: changes on which it must fail.
       kind: what its verdict is worth as evidence.
+      origin: where the tolerance comes from; confirmatory claims must say it.
       expected: the verdict we believe in.
       part: attribute of the regime's experiment that the claim is about; empty for all of it.
       slow: checking it takes a minute or more on two cores; its tests are run by hand.
@@ -163,6 +214,14 @@ class Claim:
     expected: Verdict = Verdict.HOLDS
     part: str = ""
     slow: bool = False
+    origin: Origin | None = None
+
+    @property
+    def tolerance_from(self) -> Origin | None:
+        """Origin of the tolerance: unless it is given, rounding where nothing is random, and
+        looking where the claim is exploratory."""
+        by_kind = {Kind.EXACT: ROUNDING, Kind.EXPLORATORY: LOOKED}
+        return by_kind.get(self.kind) if self.origin is None else self.origin
 
     @property
     def location(self) -> str:
@@ -216,20 +275,47 @@ def check(
 ) -> Result:
     """Check one claim on its regime's experiment, changed by a mutant if one is given.
 
-    Assumptions are measured on the experiment as it is: a mutant is an error that somebody makes
-    where they are met, and must not escape its judgement by breaking one.
+    An experiment with several ``draws``, one a data set, is judged on those that meet the
+    assumptions; where fewer than half do, the verdict is vacuous. Assumptions are measured on the
+    experiment as it is: a mutant is an error that somebody makes where they are met, and must not
+    escape its judgement by breaking one.
     """
     start = time.monotonic()
-    subject = getattr(experiment, claim.part) if claim.part else experiment
-    assumptions = measure_assumptions(claim.requires, subject)
-    if all(assumption.met for assumption in assumptions.values()):
-        measured = claim.measure(subject if mutant is None else mutant.apply(subject))
+    whole = getattr(experiment, claim.part) if claim.part else experiment
+    draws = getattr(whole, "draws", (whole,))
+    assumed = [measure_assumptions(claim.requires, draw) for draw in draws]
+    meets = [all(assumption.met for assumption in found.values()) for found in assumed]
+    if 2 * sum(meets) >= len(meets):
+        usable = [draw for draw, met in zip(draws, meets, strict=True) if met]
+        subjects = usable if mutant is None else [mutant.apply(draw) for draw in usable]
+        measured = over_data_sets([claim.measure(s) for s in subjects], len(draws))
         verdict = judge(measured, claim.tolerance)
+        assumptions = assumed[meets.index(True)]
     else:
+        assumptions = assumed[meets.index(False)]
         advice = "; ".join(a.advice for a in assumptions.values() if a.advice)
         measured, verdict = replace(NOT_MEASURED, note=advice), Verdict.VACUOUS
     wall_s = time.monotonic() - start
     return Result(claim, assumptions, measured, verdict, wall_s, may_be_vacuous)
+
+
+def over_data_sets(found: Sequence[Measured], drawn: int) -> Measured:
+    """What was measured on each usable data set of those drawn, as one: an error a data set, the
+    mean over its seeds. One data set alone keeps an error a seed."""
+    if drawn == 1:
+        return found[0]
+    first = found[0]
+    left_out = drawn - len(found)
+    note = f"{len(found)} data sets" + (f", {left_out} left out: not met there" * (left_out > 0))
+    return replace(
+        first,
+        measured=float(np.mean([m.measured for m in found])),
+        predicted=float(np.mean([m.predicted for m in found])),
+        errors=np.array([np.mean(m.errors) for m in found]),
+        seeds=tuple(seed for m in found for seed in m.seeds),
+        note=f"{first.note}; {note}" if first.note else note,
+        details={name: float(np.mean([m.details[name] for m in found])) for name in first.details},
+    )
 
 
 def measure_assumptions(requires: Sequence[Requirement], subject: Any) -> dict[str, Assumption]:
@@ -247,11 +333,19 @@ def measure_assumptions(requires: Sequence[Requirement], subject: Any) -> dict[s
 
 
 def judge(measured: Measured, tolerance: float) -> Verdict:
-    """By the mean error, or by its 95% interval over seeds."""
+    """By the error, or by its 95% interval over seeds.
+
+    A claim fails, too, where the interval of the errors' geometric mean is above the tolerance:
+    the mean is no smaller, and errors that differ by factors leave its own interval wide.
+    """
     if not np.isfinite(measured.error):
         return Verdict.FAILS
     interval = measured.interval
-    low, high = (measured.error,) * 2 if interval is None else (interval.low, interval.high)
-    if high <= tolerance:
+    if interval is None:
+        return Verdict.HOLDS if measured.error <= tolerance else Verdict.FAILS
+    if interval.high <= tolerance:
         return Verdict.HOLDS
+    low = interval.low
+    if not (measured.signed or measured.cases) and np.all(measured.errors > 0):
+        low = max(low, float(np.exp(mean_interval(np.log(measured.errors), symmetric=True).low)))
     return Verdict.FAILS if low > tolerance else Verdict.INCONCLUSIVE

@@ -12,6 +12,7 @@ from dae_theory.data import NAMES, Dataset, load, nothing_left
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "errata")
 TRAINERS = ("sgd", "exact")
 QUICK_SEEDS, MOST_SEEDS = 4, 10_000
+FIRST_JUDGING_SEED = 1000
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,15 @@ class RunConfig:
     p: int | None = option(None, "Units.")
     sigma: float | None = option(None, "Noise level, in data units.")
     lam: float | None = option(None, "Weight decay λ of objective (1).")
-    seeds: int = option(8, "Random starts.")
+    seeds: int = option(8, "Random starts; on default data each on a data set of its own.")
+    first_seed: int = option(
+        FIRST_JUDGING_SEED,
+        "The first of these seeds. Whatever was chosen was chosen on earlier ones.",
+    )
     trainer: str = option(
         "sgd", "sgd (Adam with sampled noise) or exact (the solver on the exact loss)."
     )
-    quick: bool = option(False, f"At most {QUICK_SEEDS} random starts.")
+    quick: bool = option(False, f"At most {QUICK_SEEDS} random starts on a data set.")
     center: bool = option(True, "Subtract the mean of image and file data.")
     size: int | None = option(None, "Side to which the images of a folder are resized.")
     gray: bool = option(True, "Read a folder of images as gray.")
@@ -58,6 +63,7 @@ class RunConfig:
                 check_count(getattr(self, name), name)
         check_count(self.seeds, "seeds", 1, MOST_SEEDS)
         check_count(self.limit, "limit")
+        check_count(self.first_seed, "first_seed", 0)
         check_noise_and_decay(
             1.0 if self.sigma is None else self.sigma, 0.0 if self.lam is None else self.lam
         )
@@ -70,8 +76,14 @@ class RunConfig:
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """The seeds trained, 0 … seeds−1 (at most QUICK_SEEDS of them when quick)."""
-        return tuple(range(min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds))
+        """Seeds of random starts, from the first on (at most QUICK_SEEDS of them when quick)."""
+        count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
+        return tuple(range(self.first_seed, self.first_seed + count))
+
+    @property
+    def data_seeds(self) -> tuple[int, ...]:
+        """Seeds of data sets with a start each: all, since the interval over fewer says little."""
+        return tuple(range(self.first_seed, self.first_seed + self.seeds))
 
 
 @dataclass(frozen=True)

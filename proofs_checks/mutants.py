@@ -14,7 +14,12 @@ from typing import Any
 import numpy as np
 
 from dae_theory.data import Mixture
-from dae_theory.theory.closed_forms import population_spectra
+from dae_theory.theory.closed_forms import (
+    Prediction,
+    block_eigenvalues,
+    population_spectra,
+    predict_blocks,
+)
 from proofs_checks.claims import Mutant
 from proofs_checks.nets import untrained
 
@@ -50,6 +55,27 @@ def instead(name: str, field: str, formula: Callable[..., Any]) -> Mutant:
     return Mutant(name, lambda experiment: replace(experiment, **{field: formula}))
 
 
+def block_gains_instead(name: str, gains: Callable[..., np.ndarray]) -> Mutant:
+    """(2) with other gains: ``gains`` of a cluster's eigenvalues s, of nλ and nσ² for all samples,
+    of its share of them, and of the number of clusters."""
+
+    def formula(x_ND, labels_N, widths, sigma, lam) -> Prediction:
+        p, n = predict_blocks(x_ND, labels_N, widths, sigma, lam), len(x_ND)
+        w_DP, changed = p.w1.copy(), []
+        for k, values in enumerate(block_eigenvalues(x_ND, labels_N)):
+            old = np.asarray(p.gains[k])
+            new, share = np.zeros(len(old)), float(np.mean(labels_N == k))
+            s = values[: len(old)]
+            new[: len(s)] = gains(s, n * lam, n * sigma**2, share, len(widths))
+            scale = np.sqrt(np.where(old > 0, new, 0.0) / np.where(old > 0, old, 1.0))
+            u_DR, units_P = p.directions[k][:, : len(old)], p.blocks == k
+            w_DP[:, units_P] = u_DR @ (scale[:, None] * (u_DR.T @ w_DP[:, units_P]))
+            changed.append(new)
+        return replace(p, gains=tuple(changed), w1=w_DP, w2=w_DP.copy())
+
+    return instead(name, "predict", formula)
+
+
 def printed_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> float:
     """(7) with its first term as printed, e σ⁴/(e+σ²)²: the bias alone (docs/THEORY.md#errata)."""
     return float(
@@ -60,6 +86,15 @@ def printed_test_loss(mixture: Mixture, widths: Sequence[int], sigma: float) -> 
     )
 
 
+UNIT_GAINS = block_gains_instead("gain 1", lambda s, decay, noise, share, k: np.ones(len(s)))
+AVERAGE_NOISE = block_gains_instead(
+    "nσ²/K for n_kσ²",
+    lambda s, decay, noise, share, k: (s - decay).clip(0) / (s + noise / k),
+)
+CLUSTER_DECAY = block_gains_instead(
+    "n_kλ for nλ",
+    lambda s, decay, noise, share, k: (s - share * decay).clip(0) / (s + share * noise),
+)
 DOUBLE_SIGMA = misprint("σ twice as large", sigma=lambda sigma: 2 * sigma)
 PRINTED_SIGMA = misprint("σ for σ²", sigma=np.sqrt)
 HALF_LAMBDA = misprint("λ/2 for λ", lam=lambda lam: lam / 2)

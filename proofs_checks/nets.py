@@ -50,7 +50,8 @@ class Training:
       data_sets: samples (N, D) of each.
       config: how, with σ, λ and the width.
       trainer: 'sgd' (sampled noise) or 'exact' (solver on the exact loss).
-      seeds: of the random starts.
+      seeds: of the random starts, for each data set.
+      levels: noise level σ and weight decay λ of each data set.
       what: what the progress is about.
       progress: called while it goes on.
     """
@@ -58,7 +59,8 @@ class Training:
     data_sets: tuple[Float[np.ndarray, "N D"], ...]
     config: TrainConfig
     trainer: str
-    seeds: tuple[int, ...]
+    seeds: tuple[tuple[int, ...], ...]
+    levels: tuple[tuple[float, float], ...]
     what: str
     progress: Progress
 
@@ -74,35 +76,42 @@ class Training:
 
     @property
     def _trained(self) -> tuple[Nets, ...]:
-        check_memory(self.data_sets, self.config, len(self.data_sets) * len(self.seeds))
-        keys_S = jax.vmap(jax.random.key)(np.array(self.seeds))
+        check_memory(self.data_sets, self.config, len(self.data_sets) * len(self.seeds[0]))
+        keys_ES = jax.vmap(jax.vmap(jax.random.key))(np.array(self.seeds))
         total = self.config.steps
         result = train_many(
-            keys_S, self.data_sets, self.config, lambda done: self.progress(self.what, done, total)
+            keys_ES,
+            self.data_sets,
+            self.config,
+            lambda done: self.progress(self.what, done, total),
+            levels=self.levels,
         )
         w1, w2, steps, live = (
             np.asarray(array)
             for array in (result.w1, result.w2, result.trace.steps, result.trace.live)
         )
         return tuple(
-            Nets(w1[i].astype(float), w2[i].astype(float), self.seeds, steps[i, 0], live[i])
+            Nets(w1[i].astype(float), w2[i].astype(float), self.seeds[i], steps[i, 0], live[i])
             for i in range(len(self.data_sets))
         )
 
     @property
     def _solved(self) -> tuple[Nets, ...]:
-        return tuple(self._solve(x_ND) for x_ND in self.data_sets)
+        each = zip(self.data_sets, self.seeds, self.levels, strict=True)
+        return tuple(self._solve(*one) for one in each)
 
-    def _solve(self, x_ND: Float[np.ndarray, "N D"]) -> Nets:
+    def _solve(
+        self, x_ND: Float[np.ndarray, "N D"], seeds: tuple[int, ...], level: tuple[float, float]
+    ) -> Nets:
         solutions = []
-        for done, seed in enumerate(self.seeds):
-            self.progress(self.what, done, len(self.seeds))
+        for done, seed in enumerate(seeds):
+            self.progress(self.what, done, len(seeds))
             shape, scale = (x_ND.shape[1], self.config.width), self.config.init_scale
             start = map(np.asarray, init_weights(jax.random.key(seed), *shape, scale=scale))
-            solutions.append(solve_local_minimum(*start, x_ND, self.config.sigma, self.config.lam))
-        self.progress(self.what, len(self.seeds), len(self.seeds))
+            solutions.append(solve_local_minimum(*start, x_ND, *level))
+        self.progress(self.what, len(seeds), len(seeds))
         w1, w2 = (np.stack(w) for w in zip(*((s.w1, s.w2) for s in solutions), strict=True))
-        return Nets(w1, w2, self.seeds)
+        return Nets(w1, w2, seeds)
 
 
 def check_memory(

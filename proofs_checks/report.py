@@ -104,6 +104,7 @@ def _claim_dict(result: Result) -> dict:
         "predicted": _finite(measured.predicted),
         "error": _finite(measured.error),
         "tolerance": claim.tolerance,
+        "tolerance_origin": str(claim.tolerance_from),
         "ci95": None if interval is None else [interval.low, interval.high],
         "assumptions": {
             name: {"value": _finite(a.value), "required": a.required, "met": a.met}
@@ -111,7 +112,7 @@ def _claim_dict(result: Result) -> dict:
         },
         "seeds": list(measured.seeds),
         "wall_s": round(result.wall_s, 3),
-        "note": measured.note,
+        "note": measured.words,
     }
 
 
@@ -192,7 +193,7 @@ def _print_details(result: Result, console: Console) -> None:
             markup=False,
         )
     if result.measured.note:
-        console.print(f"  {result.measured.note}", markup=False)
+        console.print(f"  {result.measured.words}", markup=False)
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -18,7 +18,7 @@ from rich.console import Console
 from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.weights.read import read_weights
-from proofs_checks.claims import Claim, Result, Verdict, check
+from proofs_checks.claims import Claim, Kind, Result, Verdict, check
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.regimes import Regime, chosen_regimes
 from proofs_checks.report import (
@@ -72,7 +72,8 @@ def print_claims(config: RunConfig, verbose: bool) -> None:
             print(f"{claim.id:28} {claim.expected:6} {claim.statement}")
             if verbose:
                 required = ", ".join(f"{r.name} {r.required}" for r in claim.requires)
-                print(f"    {claim.kind}; tolerance {claim.tolerance:g}; {claim.source}")
+                tolerance = f"tolerance {claim.tolerance:g}, {claim.tolerance_from}"
+                print(f"    {claim.kind}; {tolerance}; {claim.source}")
                 print(f"    requires {required or 'nothing'}")
                 print(f"    {len(claim.mutants)} mutants; {claim.location}")
 
@@ -162,7 +163,9 @@ def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     print("\n".join(["", f"{first}; {wall_s:.1f} s", *by_kind]))
     if all(result.verdict is Verdict.VACUOUS for result in results):
         print(NOTHING_CHECKED)
-    unexpected = [result for result in results if not result.as_expected]
+    elif all(r.claim.kind is Kind.EXPLORATORY for r in results):
+        print("no evidence: every claim checked is exploratory, which proves and fails nothing")
+    unexpected = [r for r in results if r.claim.kind is not Kind.EXPLORATORY and not r.as_expected]
     for result in unexpected:
         print(f"unexpected: {result.claim.id} {result.verdict}, expected {result.claim.expected}")
     if out is not None:

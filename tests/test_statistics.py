@@ -8,85 +8,87 @@ import scipy.stats
 
 from dae_theory.checks import InputError
 from dae_theory.statistics import (
-    RESAMPLES,
     Interval,
     area_under_roc,
     area_under_roc_interval,
-    bootstrap_mean,
-    bootstrap_share,
-    clopper_pearson_interval,
+    grouped_share_interval,
     log_log_slope,
     mean_interval,
     ratio_interval,
-    wilson_interval,
+    share_interval,
+    size_interval,
 )
 
 # --- means ---------------------------------------------------------------------------------------
 
 
-def test_bootstrap_of_the_mean_covers_it_as_often_as_it_says():
-    rng = np.random.default_rng(0)
-    covered = 0
-    for _ in range(200):
-        values = rng.standard_normal(30)
-        mean, low, high = bootstrap_mean(values)
-        assert mean == np.mean(values)
-        covered += low <= 0 <= high
-    assert 0.88 < covered / 200 < 0.99
+@pytest.mark.parametrize("values", [[1.0, 3.0], [1.0, 2.0, 9.0], [-3.0, -1.0, 1.0, 3.0]])
+def test_mean_of_few_or_symmetric_values_has_the_t_interval(values):
+    found = mean_interval(values)
+    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+    np.testing.assert_allclose(found[1:], expected, rtol=1e-9)
+    assert found.value == np.mean(values)
+    narrow = mean_interval(values, 0.5)
+    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.5)
+    np.testing.assert_allclose(narrow[1:], expected, rtol=1e-9)
 
 
-def test_bootstrap_of_the_mean_is_that_by_resampling():
-    values = np.random.default_rng(1).exponential(size=12)
-    found = bootstrap_mean(values)
-    rng = np.random.default_rng(2)
-    means = [values[rng.integers(12, size=12)].mean() for _ in range(20_000)]
-    width = found.high - found.low
-    np.testing.assert_allclose(found[1:], np.quantile(means, [0.025, 0.975]), atol=0.03 * width)
-    assert found == bootstrap_mean(values)  # no randomness is left
+def test_skewed_values_have_halls_interval():
+    values = np.array([0.1, 0.2, 0.2, 0.5, 3.0])
+    skewness = scipy.stats.skew(values)
+    quantile = scipy.stats.t.ppf(0.975, 4) / 5**0.5
+
+    def transformed(mean):  # what is compared with the quantile
+        t = (values.mean() - mean) / values.std(ddof=1)
+        return t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 30
+
+    found = mean_interval(values)
+    np.testing.assert_allclose(transformed(found.low), quantile)
+    np.testing.assert_allclose(transformed(found.high), -quantile)
+    assert found.high - found.value > found.value - found.low  # the tail reaches upwards
+
+
+def test_intervals_of_means_move_and_grow_with_the_values():
+    values = np.random.default_rng(0).exponential(size=9)
+    mean, low, high = mean_interval(values)
+    np.testing.assert_allclose(mean_interval(3 * values + 1), 3 * np.array([mean, low, high]) + 1)
+    np.testing.assert_allclose(mean_interval(-values), [-mean, -high, -low])
+
+
+@pytest.mark.parametrize(
+    ("signed", "size"),
+    [
+        (Interval(0.1, -0.2, 0.4), Interval(0.1, 0.0, 0.4)),
+        (Interval(-0.3, -0.5, -0.1), Interval(0.3, 0.1, 0.5)),
+        (Interval(-0.1, -0.5, 0.3), Interval(0.1, 0.0, 0.5)),
+    ],
+)
+def test_size_of_a_signed_value(signed, size):
+    assert size_interval(signed) == size
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan], [1.0, np.inf]])
 def test_few_values_or_such_as_are_not_finite_have_no_interval(values):
-    assert bootstrap_mean(np.array(values)) is None
+    assert mean_interval(np.array(values)) is None
 
 
 def test_equal_values_have_an_interval_without_width():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert bootstrap_mean([0.1] * 7) == Interval(0.1, 0.1, 0.1)
+        assert mean_interval([0.1] * 7) == Interval(0.1, 0.1, 0.1)
 
 
-def test_intervals_cover_the_truth_as_often_as_they_say():
-    rng = np.random.default_rng(0)
-    covered = np.zeros(2)
-    for _ in range(400):
-        below = rng.exponential(1.0, 300) + 1
-        above = 1.5 * below + 0.3 * rng.standard_normal(300)
-        mean, ratio = mean_interval(below), ratio_interval(above, below)
-        covered += [mean.low < 2 < mean.high, ratio.low < 1.5 < ratio.high]
-    assert np.all((covered / 400 > 0.92) & (covered / 400 < 0.98))
+def test_ratio_of_proportional_values_has_no_width():
+    below = np.array([1.0, 2.0, 4.0])
+    np.testing.assert_allclose(ratio_interval(3 * below, below), [3, 3, 3])
 
 
 # --- shares --------------------------------------------------------------------------------------
 
 
-def wilson_by_hand(count, total, z=1.959963985):
-    p = count / total
-    centre = p + z**2 / (2 * total)
-    half = z * np.sqrt(p * (1 - p) / total + z**2 / (4 * total**2))
-    return (np.array([-half, half]) + centre) / (1 + z**2 / total)
-
-
-@pytest.mark.parametrize(("count", "total"), [(0, 5), (3, 10), (48, 48)])
-def test_wilson_interval(count, total):
-    share = wilson_interval(count, total)
-    np.testing.assert_allclose(share[1:], wilson_by_hand(count, total), atol=1e-8)
-    assert share.value == count / total
-
-
 @pytest.mark.parametrize(("count", "total"), [(0, 5), (3, 10), (48, 48)])
 def test_clopper_pearson_leaves_half_of_the_error_on_each_side(count, total):
-    share = clopper_pearson_interval(count, total, 0.9)
+    share = share_interval(count, total, 0.9)
     assert share.value == count / total
     assert (share.low == 0) == (count == 0)
     assert (share.high == 1) == (count == total)
@@ -99,23 +101,25 @@ def test_clopper_pearson_leaves_half_of_the_error_on_each_side(count, total):
 @pytest.mark.parametrize("total", [1, 5, 400])
 def test_shares_of_none_and_of_all_have_the_exact_interval_in_closed_form(total):
     reach = 1 - 0.05 ** (1 / total)  # alpha = 0.1
-    np.testing.assert_allclose(bootstrap_share(0, total, 0.9), (0, 0, reach), atol=1e-12)
-    np.testing.assert_allclose(bootstrap_share(total, total, 0.9), (1, 1 - reach, 1), atol=1e-12)
+    np.testing.assert_allclose(share_interval(0, total, 0.9), (0, 0, reach), atol=1e-12)
+    np.testing.assert_allclose(share_interval(total, total, 0.9), (1, 1 - reach, 1), atol=1e-12)
 
 
-def test_bootstrap_of_a_share_is_that_by_resampling():
-    yes = np.random.default_rng(0).random(150) < 0.3
-    found = bootstrap_share(int(yes.sum()), 150)
-    rng = np.random.default_rng(1)
-    shares = [yes[rng.integers(150, size=150)].mean() for _ in range(RESAMPLES)]
-    assert found.value == yes.mean()
-    np.testing.assert_allclose(found[1:], np.quantile(shares, [0.025, 0.975]), atol=0.015)
-
-
-@pytest.mark.parametrize("interval", [wilson_interval, clopper_pearson_interval, bootstrap_share])
-def test_there_is_no_share_of_nothing(interval):
+def test_there_is_no_share_of_nothing():
     with pytest.raises(InputError, match="at least one"):
-        interval(0, 0)
+        share_interval(0, 0)
+
+
+def test_groups_without_a_case_do_not_prove_a_share_of_zero():
+    assert grouped_share_interval(np.zeros(4), 250) == share_interval(0, 1000)
+    assert grouped_share_interval(np.array([0.0, 1.0, 0.0]), 1) == share_interval(1, 3)
+
+
+def test_groups_that_differ_widen_the_interval():
+    found = grouped_share_interval(np.array([0.2, 0.3, 0.4, 0.3]), 1000)
+    np.testing.assert_allclose(found[1:], mean_interval([0.2, 0.3, 0.4, 0.3])[1:])
+    alike = grouped_share_interval(np.array([0.2, 0.2, 0.2]), 10)
+    assert alike == share_interval(6, 30)
 
 
 # --- areas under the ROC curve -------------------------------------------------------------------
@@ -130,15 +134,22 @@ def test_auroc_against_counting_pairs():
     assert area_under_roc(negative, positive) == pytest.approx(1 - np.mean(pairs))  # no flip
 
 
-def test_auroc_interval_covers_the_truth_as_often_as_it_says():
-    rng = np.random.default_rng(1)
-    truth, covered = scipy.stats.norm.cdf(1 / np.sqrt(2)), 0  # N(1, 1) against N(0, 1)
-    for seed in range(200):
-        interval = area_under_roc_interval(
-            1 + rng.standard_normal(25), rng.standard_normal(60), 400, seed
-        )
-        covered += interval.low <= truth <= interval.high
-    assert 0.88 < covered / 200 < 0.99
+def test_auroc_interval_is_where_the_score_test_does_not_reject():
+    positive, negative = [1.0, 2.5, 4.0], [0.0, 2.0, 3.0, 0.5]
+    area, *ends = area_under_roc_interval(positive, negative)
+    for end in ends:
+        m = (3 + 4) / 2
+        variance = end * (1 - end) / 12
+        variance *= 1 + (m - 1) * ((1 - end) / (2 - end) + end / (1 + end))
+        assert abs(area - end) == pytest.approx(1.959964 * variance**0.5, rel=1e-5)
+
+
+def test_groups_that_do_not_overlap_have_an_interval():
+    found = area_under_roc_interval([2.0, 3.0, 4.0, 5.0, 6.0], np.linspace(0, 1, 100))
+    assert (found.value, found.high) == (1.0, 1.0)
+    assert 0.7 < found.low < 0.9
+    mirrored = area_under_roc_interval(np.linspace(0, 1, 100), [2.0, 3.0, 4.0, 5.0, 6.0])
+    np.testing.assert_allclose(mirrored, [0.0, 0.0, 1 - found.low], atol=1e-9)
 
 
 @pytest.mark.parametrize("scores", [[], [np.nan], [[1.0]]])

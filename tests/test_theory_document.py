@@ -28,7 +28,7 @@ from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.relu.units import spikiness
 from dae_theory.solve.derivatives import expansion
 from dae_theory.solve.local import solve_local_minimum
-from dae_theory.statistics import clopper_pearson_interval
+from dae_theory.statistics import share_interval
 from dae_theory.theory.closed_forms import (
     block_eigenvalues,
     block_gains,
@@ -684,7 +684,7 @@ def test_gap_ratio():
 
 def test_clopper_pearson():
     """Upper end of the exact interval for no copy among 1,000."""
-    interval = clopper_pearson_interval(0, 1000)
+    interval = share_interval(0, 1000)
     assert interval.low == 0
     assert interval.high == pytest.approx(1 - 0.025 ** (1 / 1000), rel=1e-9)
     assert_printed("copies", ".0037", interval.high)

@@ -32,9 +32,10 @@ class Mixture:
         x_ND = np.empty((n, self.means.shape[1]))
         for k, (mean, cov) in enumerate(zip(self.means, self.covs, strict=True)):
             values, vectors = np.linalg.eigh(cov)
-            root = vectors * np.sqrt(np.clip(values, 0, None))
+            # The symmetric root: that by eigenvectors would depend on their signs.
+            root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
             members = labels_N == k
-            x_ND[members] = mean + rng.standard_normal((members.sum(), len(mean))) @ root.T
+            x_ND[members] = mean + rng.standard_normal((members.sum(), len(mean))) @ root
         return x_ND, labels_N
 
 

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
+import scipy  # its linalg is loaded where it is used
 from jaxtyping import Float
-from scipy.linalg import null_space
 
 from dae_theory.checks import InputError, check_count
 from dae_theory.data.dataset import Dataset, Mixture
@@ -21,15 +21,18 @@ def equiangular_directions(n: int, d: int, cosine: float) -> Float[np.ndarray, "
         raise InputError(
             f"beta: {n} equiangular directions need a cosine in [{lowest:.4g}, 1), got {cosine}"
         )
-    gram = np.full((n, n), cosine) + (1 - cosine) * np.eye(n)
-    values, vectors = np.linalg.eigh(gram)
-    root = vectors * np.sqrt(np.clip(values, 0, None))
-    used = values > 1e-10
-    if used.sum() > d:
-        raise InputError(
-            f"d: {n} directions at cosine {cosine:.4g} need d >= {used.sum()}, got {d}"
-        )
-    return np.pad(root[:, used], ((0, 0), (0, d - used.sum())))
+    # A regular simplex around the origin (rows of Helmert's matrix), and one more coordinate that
+    # all directions share. Eigenvectors of their Gram matrix would depend on the processor.
+    simplex_NM = scipy.linalg.helmert(n).T if n > 1 else np.zeros((1, 0))
+    common = np.sqrt(max(1 + (n - 1) * cosine, 0.0) / n)
+    needed = n - 1 + (common > 1e-6)
+    if needed > d:
+        raise InputError(f"d: {n} directions at cosine {cosine:.4g} need d >= {needed}, got {d}")
+    directions_ND = np.zeros((n, d))
+    directions_ND[:, : n - 1] = np.sqrt(1 - cosine) * simplex_NM
+    if needed == n:
+        directions_ND[:, n - 1] = common
+    return directions_ND
 
 
 def random_rotation(seed: int, d: int) -> Float[np.ndarray, "D D"]:
@@ -74,8 +77,8 @@ def separable_mixture(
         raise InputError(f"priors: need {n_clusters} positive numbers, got {priors.tolist()}")
     rng = np.random.default_rng([seed, 1])
     means = equiangular_directions(n_clusters, d, beta) @ random_rotation(seed, d).T
-    complement = null_space(means)
-    free = complement.shape[1]
+    spanned_DR = np.linalg.qr(means.T)[0][:, : np.linalg.matrix_rank(means)]
+    free = d - spanned_DR.shape[1]
     if rank > free:
         raise InputError(
             f"rank: {n_clusters} means in d={d} leave room for rank {free} covariances, got {rank}"
@@ -83,6 +86,8 @@ def separable_mixture(
     spectrum = np.arange(rank, 0, -1.0)
     covs = []
     for a in alphas:
-        basis = complement @ np.linalg.qr(rng.standard_normal((free, rank)))[0]
+        drawn_DR = rng.standard_normal((d, rank))
+        drawn_DR -= spanned_DR @ (spanned_DR.T @ drawn_DR)
+        basis = np.linalg.qr(drawn_DR)[0]
         covs.append((basis * (a**2 * spectrum / spectrum.sum())) @ basis.T)
     return Mixture(means, np.array(covs), priors / priors.sum())

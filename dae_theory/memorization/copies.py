@@ -17,7 +17,7 @@ from dae_theory.memorization.nearest import (
     nearest_cosine,
     nearest_two,
 )
-from dae_theory.statistics import RESAMPLES, Interval, bootstrap_share
+from dae_theory.statistics import Interval, mean_interval, share_interval
 
 # A sample is a copy when its nearest training sample is nearer than this share of the distance to
 # the second nearest: Yoon, Choi, Kwon, Ryu, "Diffusion probabilistic models generalize when they
@@ -108,12 +108,11 @@ def fraction_memorized(
     ratios_M: Float[Array, " M"],
     threshold: float = COPY_RATIO,
     confidence: float = 0.95,
-    seed: int = 0,
 ) -> Interval:
-    """Share of samples with a ratio below ``threshold``, with a percentile bootstrap interval.
+    """Share of samples with a ratio below ``threshold``, with the exact interval of Clopper and
+    Pearson (`statistics.share_interval`).
 
-    For cosines pass both with a minus sign. Where none or all are copies the interval is the exact
-    one of Clopper and Pearson (`statistics.bootstrap_share`).
+    For cosines pass both with a minus sign.
 
     Raises:
       InputError: unless ``ratios_M`` is a finite, non-empty vector and 0 < confidence < 1.
@@ -122,7 +121,7 @@ def fraction_memorized(
     _check_confidence(confidence)
     if not np.isfinite(threshold):
         raise InputError(f"threshold: must be finite, got {threshold}")
-    return bootstrap_share(int(np.sum(ratios_M < threshold)), len(ratios_M), confidence, seed)
+    return share_interval(int(np.sum(ratios_M < threshold)), len(ratios_M), confidence)
 
 
 def reproducibility(
@@ -139,8 +138,8 @@ def reproducibility(
     models that memorize know different images and do not.
 
     Returns:
-      ``cosines`` (M,) of equal noise; their ``mean``, with a percentile bootstrap interval ``low``
-      to ``high`` over samples; ``null_mean``, the mean cosine of all mismatched pairs, and
+      ``cosines`` (M,) of equal noise; their ``mean``, with its interval ``low`` to ``high``
+      over samples; ``null_mean``, the mean cosine of all mismatched pairs, and
       ``null_low`` to ``null_high``, the same interval of the mean cosine when rows of b are
       permuted; ``p_value`` that equal noise matters no more than a permutation. An output equal to
       the mean has cosine 0. Needs 8 M² bytes.
@@ -160,13 +159,12 @@ def reproducibility(
     cosines_M = np.clip(np.diagonal(cosine_MM), -1.0, 1.0)
     random, rows_M = np.random.default_rng(seed), np.arange(n)
     ends = ((1 - confidence) / 2, (1 + confidence) / 2)
-    mean_R = [cosines_M[random.integers(n, size=n)].mean() for _ in range(RESAMPLES)]
+    mean = mean_interval(cosines_M, confidence)
     null_R = [cosine_MM[rows_M, random.permutation(n)].mean() for _ in range(PERMUTATIONS)]
-    mean, beaten = cosines_M.mean(), np.sum(np.array(null_R) >= cosines_M.mean() - 1e-12)
+    beaten = np.sum(np.array(null_R) >= mean.value - 1e-12)
     return Reproducibility(
         cosines_M,
-        float(mean),
-        *map(float, np.quantile(mean_R, ends)),
+        *mean,
         float((cosine_MM.sum() - np.trace(cosine_MM)) / (n * (n - 1))),
         *map(float, np.quantile(null_R, ends)),
         float((1 + beaten) / (1 + PERMUTATIONS)),

@@ -22,7 +22,7 @@ from dae_theory.solve.derivatives import expansion
 from dae_theory.solve.local import solve_local_minima
 from dae_theory.solve.newton import Solution
 from dae_theory.solve.reduced import span_and_outside
-from dae_theory.statistics import Interval, wilson_interval
+from dae_theory.statistics import Interval, share_interval
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from dae_theory.theory.separability import gate_pattern
 
@@ -331,11 +331,11 @@ def count_minima(minima: Sequence[Minimum], interchangeable: bool = False) -> Ce
     counts["output"] = sum(minimum.memorizes_output for minimum in minima)
     return Census(
         tuple(
-            DistinctMinimum(equal[0], len(equal), wilson_interval(len(equal), total))
+            DistinctMinimum(equal[0], len(equal), share_interval(len(equal), total))
             for equal in found
         ),
         counts,
-        {name: wilson_interval(count, total) for name, count in counts.items()},
+        {name: share_interval(count, total) for name, count in counts.items()},
     )
 
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dae_theory.checks import InputError
 from dae_theory.relu.batch import NetSpec, advance_nets, init_nets, pad_samples
-from dae_theory.relu.optimize import TrainConfig, level_of, record_stride
+from dae_theory.relu.optimize import Level, TrainConfig, level_of, record_stride
 
 
 class Trace(NamedTuple):
@@ -33,18 +33,22 @@ class TrainResult(NamedTuple):
 
 
 def train_many(
-    keys_S: PRNGKeyArray,
+    keys: PRNGKeyArray,
     data_sets: Sequence[Float[np.ndarray, "N D"]],
     config: TrainConfig,
     progress: Callable[[int], None] | None = None,
+    *,
+    levels: Sequence[tuple[float, float]] | None = None,
 ) -> TrainResult:
     """Train every seed on every data set, in one compiled program, on all local devices.
 
     Args:
-      keys_S: S random keys, one per seed (initialization, minibatches and noise).
+      keys: random keys (initialization, minibatches and noise), one per seed: (S,) for all data
+        sets, or (E, S) for each its own.
       data_sets: E arrays (N_e, D); sizes may differ.
       config: the same for all.
       progress: called with the number of steps done after every record.
+      levels: noise level σ and weight decay λ of each data set, instead of the config's.
 
     Returns:
       TrainResult with leading axes (E, S).
@@ -53,16 +57,20 @@ def train_many(
       InputError: for unusable data, or when training diverges to NaN.
     """
     x_END, weight_EN = pad_samples(data_sets)
-    n_nets = len(data_sets) * len(keys_S)
+    grid = (len(data_sets), keys.shape[-1])
+    keys_N = jnp.broadcast_to(keys, grid).ravel()
+    n_nets = len(keys_N)
     n_devices = min(jax.local_device_count(), n_nets)
     # Every device trains equally many nets: the last few may be repeats, dropped afterwards.
     net_B = np.arange(-(-n_nets // n_devices) * n_devices) % n_nets
     mesh = Mesh(np.array(jax.local_devices()[:n_devices]), ("nets",))
     spread, shared = NamedSharding(mesh, P("nets")), NamedSharding(mesh, P())
-    which_B = jnp.asarray(net_B // len(keys_S))
+    which_B = jnp.asarray(net_B // grid[1])
     widths_B = jnp.full(len(net_B), config.width)
     level_B = jax.tree.map(lambda value: jnp.full(len(net_B), value), level_of(config))
-    specs_B = NetSpec(keys_S[net_B % len(keys_S)], which_B, widths_B, level_B)
+    if levels is not None:
+        level_B = Level(*jnp.asarray(levels, config.dtype)[which_B].T)
+    specs_B = NetSpec(keys_N[net_B], which_B, widths_B, level_B)
     nets_B = jax.device_put(init_nets(specs_B, x_END.shape[-1], config), spread)
     dtype = jnp.dtype(config.dtype)
     x_END, weight_EN = (
@@ -88,7 +96,6 @@ def train_many(
         )
     steps_BT = jnp.broadcast_to(stride * (1 + jnp.arange(records)), loss_BT.shape)
     result = TrainResult(nets_B.params[0], nets_B.params[-1], Trace(steps_BT, loss_BT, live_BT))
-    grid = (len(data_sets), len(keys_S))
     return jax.tree.map(lambda leaf: leaf[:n_nets].reshape(*grid, *leaf.shape[1:]), result)
 
 

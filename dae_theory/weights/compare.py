@@ -33,6 +33,7 @@ class Comparison:
         energy; −1 for dead units.
       widths: (K,) live units per cluster.
       entangled: number of live units that are active on clean samples of several clusters.
+      separate: (K,) clusters that have live units, none of them active on clean samples of another.
       gate_agreement: share of (sample, live unit) pairs that are active exactly when the unit
         belongs to the sample's cluster.
       cosines: (P,) for each unit the smaller of the cosines of w1 and of w2 with the leading
@@ -55,6 +56,7 @@ class Comparison:
     blocks: Int[np.ndarray, " P"]
     widths: Int[np.ndarray, " K"]
     entangled: int
+    separate: Bool[np.ndarray, " K"]
     gate_agreement: float
     cosines: Float[np.ndarray, " P"]
     stored: Bool[np.ndarray, " K"]
@@ -154,12 +156,14 @@ def compare_weights(
         few = few_units(w1_DP, w2_DP)
         loss = float(_exact_loss(*few, x_ND, prediction.sigma, prediction.lam))
     widths_K = np.array([np.sum(blocks_P == k) for k in range(n_clusters)])
-    clusters_active_KP = np.stack([active_NP[labels_N == k].any(axis=0) for k in range(n_clusters)])
+    serves_KP = live_P & [active_NP[labels_N == k].any(axis=0) for k in range(n_clusters)]
+    shared_P = serves_KP.sum(axis=0) > 1
     return Comparison(
         live=live_P,
         blocks=blocks_P,
         widths=widths_K,
-        entangled=int(np.sum(clusters_active_KP.sum(axis=0)[live_P] > 1)),
+        entangled=int(np.sum(shared_P)),
+        separate=~np.any(serves_KP & shared_P, axis=1) & (widths_K > 0),
         gate_agreement=float(1 - wrong_NP.mean()) if live_P.any() else 0.0,
         cosines=np.where(blocks_P >= 0, cosine_P, np.nan),
         stored=np.array(stored),

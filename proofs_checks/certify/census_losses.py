@@ -15,7 +15,7 @@ from proofs_checks.certify.census_study import (
     settled,
     words,
 )
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA
 
 SAME_LOSS = 1e-6  # relative
@@ -100,6 +100,7 @@ CLAIMS = (
         tolerance=SAME_LOSS,
         mutants=(HALF_LAMBDA, DOUBLE_SIGMA, ENTANGLED),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
         part="census",
     ),
     Claim(
@@ -112,6 +113,7 @@ CLAIMS = (
         tolerance=SAME_LOSS,
         mutants=(HALF_LAMBDA, DOUBLE_SIGMA, ENTANGLED),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
         part="census",
     ),
     Claim(
@@ -123,6 +125,7 @@ CLAIMS = (
         tolerance=1 - SAME_LOSS,
         mutants=(LOSS_FORMULA,),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
         part="census",
     ),
 )

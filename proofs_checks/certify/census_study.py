@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.minima.census import KINDS, Census, Minimum, count_minima
-from dae_theory.statistics import wilson_interval
+from dae_theory.statistics import share_interval
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from proofs_checks.certify.census_starts import (
     COSINES,
@@ -183,7 +183,7 @@ def settled(which: Which) -> tuple[Requirement, ...]:
 
 def words(flags: Sequence[bool]) -> str:
     """A share and its interval, in words."""
-    share = wilson_interval(sum(flags), len(flags))
+    share = share_interval(sum(flags), len(flags))
     return f"{sum(flags)}/{len(flags)} [{share.low:.2f}, {share.high:.2f}]"
 
 

@@ -13,7 +13,7 @@ from dae_theory.minima.second_order import SecondOrder
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
 from proofs_checks.certify.certified import EXACT, Certified
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant
 from proofs_checks.monte_carlo import relative_gradient
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, instead, misprint
 
@@ -204,6 +204,7 @@ def claims_about(part: str, what: str, in_blocks: bool) -> tuple[Claim, ...]:
             tolerance=0.2,
             mutants=(HALF_LAMBDA,),
             kind=Kind.CONFIRMATORY,
+            origin=FIXED,
             part=part,
         ),
         Claim(
@@ -238,11 +239,13 @@ def claims_about(part: str, what: str, in_blocks: bool) -> tuple[Claim, ...]:
             tolerance=0.01,
             mutants=(SADDLE, UNPROJECTED) if in_blocks else (SHRUNK,),
             kind=Kind.CONFIRMATORY,
+            origin=FIXED,
             part=part,
         ),
         Claim(
             id=f"certify/{part}/exists",
-            statement=f"{what}: a true local minimizer exists within 1e-6.",
+            statement=f"{what}: a true local minimizer exists within 1e-6"
+            + (", modulo rotations in blocks." if in_blocks else "."),
             source="docs/THEORY.md#newton-kantorovich",
             requires=EXACT,
             measure=existence,

@@ -21,6 +21,7 @@ from proofs_checks.certify.dead_units_nets import (
     unit,
 )
 from proofs_checks.claims import (
+    FIXED,
     Claim,
     Kind,
     Measured,
@@ -192,8 +193,8 @@ def _formula(what: str, **changes: Callable) -> Mutant:
 def _memorized(name: str) -> Claim:
     return Claim(
         id=f"certify/dead-units-{name}",
-        statement="At (5) no direction pulls a new unit by more than λ, and only stored samples "
-        "by as much.",
+        statement="At (5) no direction that the search from many starts finds pulls a new unit by "
+        "more than λ, and only stored samples by as much.",
         source="docs/THEORY.md#eq-10",
         part="dead_units",
         requires=exact_at(name),
@@ -261,6 +262,7 @@ CLAIMS = (
         tolerance=1e-6,
         mutants=(_forgets("simplex"),),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="certify/growth",
@@ -276,5 +278,6 @@ CLAIMS = (
             Mutant("nothing forgotten", lambda e: replace(e, forgetful=e.problems["simplex"])),
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
 )

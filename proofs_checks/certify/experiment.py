@@ -23,7 +23,13 @@ from dae_theory.data import (
 )
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.read import SavedWeights
-from proofs_checks.blocks import STORED_DECAY, STORED_SIGMA, default_decay, even_widths
+from proofs_checks.blocks import (
+    STORED_DECAY,
+    STORED_SIGMA,
+    default_decay,
+    even_widths,
+    predict_on,
+)
 from proofs_checks.certify import census_study, dead_units_nets, pair, reach_curves
 from proofs_checks.certify.census_study import CensusStudy
 from proofs_checks.certify.certified import Certified
@@ -38,6 +44,7 @@ from proofs_checks.nets import Progress
 
 DEFAULT_N = 5  # samples stored
 BLOCK_DECAY = 0.3  # nλ over the smallest eigenvalue a block keeps: the remainder grows like 1/λ
+FACE_POOL, TIGHT_MARGIN = 50, 6.5  # faces to choose from; their gate margin
 SIMPLEX_N, SIMPLEX_DIMENSION, SIMPLEX_SIGMA = 8, 16, 0.02
 MIXTURE_N, MIXTURE_DIMENSION, MIXTURE_RANK, MIXTURE_ALPHA = 60, 16, 4, 0.08
 MIXTURE_CLUSTERS, MIXTURE_BETA, MIXTURE_P, MIXTURE_SIGMA = 3, -0.5, 12, 0.02
@@ -138,16 +145,19 @@ def build(config: RunConfig, progress: Progress) -> Certificates | DataCertifica
 def on_default_data(config: RunConfig) -> Certificates:
     """A simplex, a mixture of tight clusters and faces."""
     seeds, n = config.seed_list, config.n
-    corners = simplex(n or SIMPLEX_N, max(SIMPLEX_DIMENSION, n or 0))
+    corners = simplex(n or SIMPLEX_N, max(SIMPLEX_DIMENSION, n or 0), seed=config.first_seed)
     images = centred(faces())
-    chosen, note = choose_samples(images.x, n or DEFAULT_N)
-    mixture_ND, labels_N = mixture_samples(0, n or MIXTURE_N)
+    size = max(FACE_POOL, min(n or 0, len(images.x)))
+    pool = np.random.default_rng(config.first_seed).permutation(len(images.x))[:size]
+    found, note = choose_samples(images.x[pool], n or DEFAULT_N)
+    chosen = pool[found]
+    mixture_ND, labels_N = mixture_samples(config.first_seed, n or MIXTURE_N)
     sigma, lam, p = config.sigma or MIXTURE_SIGMA, config.lam, config.p or MIXTURE_P
     rotated = (clustered(*mixture_samples(s, ROTATED_N), MIXTURE_P, MIXTURE_SIGMA) for s in seeds)
     return Certificates(
         simplex=Certified(stored_at(corners.x, config.sigma or SIMPLEX_SIGMA, lam)),
         mixture=Certified(clustered(mixture_ND, labels_N, p, sigma, lam)),
-        faces=Certified(stored_at(images.x[chosen], config.sigma or STORED_SIGMA, lam)),
+        faces=Certified(faces_at(images.x[chosen], config.sigma, lam)),
         rotations=Rotations(tuple(rotated), seeds),
         pair=pair.pair_at(pair.COSINE),
         dead_units=dead_units_nets.build(seeds, config.quick),
@@ -197,6 +207,15 @@ def stored_at(x_ND: Float[np.ndarray, "N D"], sigma: float, lam: float | None) -
     """Each sample a cluster of its own, with the decay of the memorizing nets unless given."""
     problem = stored(x_ND, sigma, STORED_DECAY)
     return problem if lam is None else replace(problem, lam=lam)
+
+
+def faces_at(x_ND: Float[np.ndarray, "N D"], sigma: float | None, lam: float | None) -> Problem:
+    """Stored faces, at a σ small enough for exact statements unless it is given."""
+    problem = stored_at(x_ND, sigma or STORED_SIGMA, lam)
+    z = predict_on(problem).margin
+    if sigma is None and 0 < z < TIGHT_MARGIN:
+        problem = replace(problem, sigma=STORED_SIGMA * z / TIGHT_MARGIN)
+    return problem
 
 
 def clustered(

@@ -122,7 +122,7 @@ class Reach:
 
 
 def build(seeds: tuple[int, ...], quick: bool) -> Reach:
-    """All sweeps; ``seeds`` draw the data, ``quick`` takes two of them and fewer values."""
+    """All sweeps; ``seeds`` draw the data, ``quick`` takes three of them and fewer values."""
     return Reach(all_sweeps(seeds, quick))
 
 

@@ -28,7 +28,7 @@ DECAY_SIGMA = 0.03  # where λ is swept, to have a wide margin
 CLUSTERS, MEMBERS, DIMENSION, RANK = 2, 8, 12, 2  # clustered samples, X_k of that rank
 CLUSTER_BETA, CLUSTER_ALPHA, TIGHT_ALPHA = -0.3, 0.15, 0.05
 SHARED_DECAY, SHARED_MARGIN = 0.3, 4.0
-QUICK_SEEDS = 2
+QUICK_SEEDS = 3
 
 
 def in_span(x_ND: Float[np.ndarray, "N D"], dim: int) -> Float[np.ndarray, "N R"]:
@@ -205,7 +205,7 @@ OPTIONS = {
 
 
 def all_sweeps(seeds: tuple[int, ...], quick: bool) -> dict[str, Sweep]:
-    """Every sweep; ``seeds`` draw the data, ``quick`` takes two of them and fewer values."""
+    """Every sweep; ``seeds`` draw the data, ``quick`` takes three of them and fewer values."""
     seeds = seeds[:QUICK_SEEDS] if quick else seeds
     return {
         name: Sweep(values[:: step if quick else 1], seeds, problem, **OPTIONS.get(name, {}))

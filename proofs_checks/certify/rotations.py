@@ -19,7 +19,7 @@ from dae_theory.solve.derivatives import value_and_grad
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.separability import gate_margin
 from proofs_checks.blocks import at_margin, predict_on
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant
 
 ROTATION_SCALE = 0.2  # of random angles
 ROTATION_MARGIN = 4.0  # where the loss tells rotations apart well above rounding
@@ -134,6 +134,7 @@ CLAIMS = (
         tolerance=0.01,
         mutants=(Mutant("random O", lambda r: replace(r, descends=False)),),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
         part="rotations",
     ),
 )

@@ -15,7 +15,7 @@ from dae_theory.memorization.copies import COPY_RATIO, gap_ratio
 from dae_theory.memorization.nearest import nearest_two
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import block_gains
-from proofs_checks.claims import Claim, Kind, Measured
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, derived
 from proofs_checks.mutants import instead
 
 Sampler = Callable[[Denoiser, np.ndarray, np.ndarray], np.ndarray]
@@ -280,7 +280,8 @@ CLAIMS = (
             instead("Heun's method", "euler", heun),
             instead("σ 5% too high", "euler", higher_level),
         ),
-        kind=Kind.CONFIRMATORY,
+        kind=Kind.EXACT,
+        origin=derived("docs/THEORY.md#samplers"),
     ),
     Claim(
         id="diffusion/heun-order",
@@ -293,7 +294,8 @@ CLAIMS = (
             instead("Euler's method", "heun", euler),
             instead("second slope at the first level", "heun", late_corrector),
         ),
-        kind=Kind.CONFIRMATORY,
+        kind=Kind.EXACT,
+        origin=derived("docs/THEORY.md#samplers"),
     ),
     Claim(
         id="diffusion/empirical-copies",
@@ -304,6 +306,7 @@ CLAIMS = (
         tolerance=0.05,
         mutants=(OPPOSITE_SCORE, ONE_GAUSSIAN, STORED),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="diffusion/empirical-distance",
@@ -315,6 +318,7 @@ CLAIMS = (
         tolerance=0.1,
         mutants=(ONE_GAUSSIAN, STORED),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="diffusion/empirical-perturbed",
@@ -325,5 +329,6 @@ CLAIMS = (
         tolerance=0.1,
         mutants=(ONE_GAUSSIAN, STORED),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
 )

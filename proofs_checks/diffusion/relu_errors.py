@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from dae_theory.diffusion.denoisers import DenoisingErrors, mixture_denoiser
 from dae_theory.theory.closed_forms import predict_memorization
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, derived
 from proofs_checks.diffusion.relu_denoisers import same_for_all
 from proofs_checks.diffusion.relu_generalizing import MEMORIZING_NETS, OUTNUMBERED
 from proofs_checks.diffusion.relu_sampling import ERRORS, GENERALIZING, ReluSampling, separated
@@ -110,10 +110,12 @@ CLAIMS = (
         tolerance=0.25,
         mutants=(MEMORIZING_NETS,),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="diffusion/stored-error",
-        statement="The error of (5) on its samples is (1−m)²‖x‖² + m²σ², not the 0 of f_emp.",
+        statement="The error of the weights (5) themselves on their samples is (1−m)²‖x‖² + m²σ²,"
+        " not the 0 of f_emp.",
         source="docs/THEORY.md#eq-5",
         part="relu",
         requires=separated("few"),
@@ -137,6 +139,7 @@ CLAIMS = (
             Mutant("called with 2 σ", floor_of(2.0, 1.0)),
             Mutant("means 20% longer", floor_of(1.0, 1.2)),
         ),
-        kind=Kind.CONFIRMATORY,
+        kind=Kind.EXACT,
+        origin=derived("docs/THEORY.md#denoisers"),
     ),
 )

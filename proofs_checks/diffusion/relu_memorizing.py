@@ -8,7 +8,7 @@ from jaxtyping import Array, Float
 
 from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser
 from dae_theory.memorization.copies import COPY_RATIO
-from proofs_checks.claims import Claim, Kind, Measured, Mutant, Verdict
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, Verdict
 from proofs_checks.diffusion.exact import opposite_score
 from proofs_checks.diffusion.relu_denoisers import SAMPLES, Family, same_for_all
 from proofs_checks.diffusion.relu_sampling import (
@@ -159,6 +159,7 @@ def copies_claim(kind: str, name: str, statement: str, trained: bool) -> Claim:
         tolerance=0.05,
         mutants=(OPPOSITE, Mutant("held-out data for the samples", held_out(name))),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
         expected=Verdict.FAILS,
     )
 

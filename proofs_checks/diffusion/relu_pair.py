@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser
 from dae_theory.statistics import log_log_slope
-from proofs_checks.claims import Claim, Kind, Measured
+from proofs_checks.claims import FIXED, Claim, Kind, Measured
 from proofs_checks.diffusion.exact import heun, noise, sample_each, stored_denoiser
 from proofs_checks.mutants import instead
 
@@ -84,10 +84,11 @@ def competition(e: StoredPair) -> Measured:
     return Measured(
         float(np.mean(slopes)),
         predicted,
-        np.abs(slopes - predicted),
+        slopes - predicted,
         e.seeds,
         f"two unit vectors at cosine {PAIR_COSINE}; σ {PAIR_LEVELS[0]} .. "
         f"{PAIR_LEVELS[-1]}; {PAIR_DRAWS} samples a seed",
+        signed=True,
     )
 
 
@@ -106,6 +107,7 @@ CLAIMS = (
             instead("images 10% longer", "stored", lambda x_ND: stored_denoiser(1.1 * x_ND)),
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="diffusion/between",
@@ -120,5 +122,6 @@ CLAIMS = (
             EMPIRICAL,
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
 )

@@ -185,9 +185,10 @@ def build(config: RunConfig, progress: Progress) -> ReluSampling:
     rest = np.delete(dataset.x, chosen, axis=0)
     if not np.any(x_ND):
         raise InputError("data: all samples are equal, none can be stored; give others")
-    mixture = separable_mixture(N_CLUSTERS, DIMENSION, rank=RANK, beta=BETA, alpha=ALPHA)
-    many_ND = np.random.default_rng(0).permutation(mixture.sample(0, MANY)[0])
-    fresh_TD = np.random.default_rng(1).permutation(mixture.sample(1, HELD_OUT)[0])
+    seed = config.first_seed
+    mixture = separable_mixture(N_CLUSTERS, DIMENSION, rank=RANK, beta=BETA, alpha=ALPHA, seed=seed)
+    many_ND = np.random.default_rng(seed).permutation(mixture.sample(seed, MANY)[0])
+    fresh_TD = np.random.default_rng(seed).permutation(mixture.sample(seed + 1, HELD_OUT)[0])
     few, few_note = choose_samples(many_ND[:POOL], FEW)
     few_ND, scale = many_ND[few], float(np.sqrt(1 + ALPHA**2))
     image_scale = float(np.sqrt(np.mean(np.sum(x_ND**2, axis=1))))

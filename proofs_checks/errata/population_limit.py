@@ -18,7 +18,7 @@ from dae_theory.theory.closed_forms import (
     linear_test_loss,
     predict_generalization,
 )
-from proofs_checks.claims import Claim, Kind, Measured, Verdict
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Verdict
 from proofs_checks.mutants import instead, misprint, printed_test_loss, with_arguments
 
 SPECTRUM, WIDTH = (5.0, 2.0, 1.0, 0.5, 0.2, 0.1), 3
@@ -187,6 +187,7 @@ CLAIMS = (
             misprint("σ twice as large", "loss", sigma=lambda sigma: 2 * sigma),
         ),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="errata/test-loss-printed",
@@ -197,6 +198,7 @@ CLAIMS = (
         tolerance=0.01,
         mutants=(misprint("σ half as large", "printed_loss", sigma=lambda sigma: sigma / 2),),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
         expected=Verdict.FAILS,
     ),
     Claim(
@@ -209,6 +211,7 @@ CLAIMS = (
         tolerance=0.05,
         mutants=(instead("(7) for the print", "printed_loss", limit_test_loss),),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="errata/blocks",

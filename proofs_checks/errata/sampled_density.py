@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from dae_theory.relu.model import denoise
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import predict_memorization
-from proofs_checks.claims import Claim, Kind, Measured, Requirement, Verdict
+from proofs_checks.claims import Claim, Kind, Measured, Requirement, Verdict, derived
 from proofs_checks.monte_carlo import relative_rms
 from proofs_checks.mutants import instead
 
@@ -171,6 +171,7 @@ CLAIMS = (
             instead("like 1/τ", "growth", lambda width: 1 / width),
             instead("like log 1/τ", "growth", lambda width: -np.log(width)),
         ),
-        kind=Kind.CONFIRMATORY,
+        kind=Kind.EXACT,
+        origin=derived("docs/THEORY.md#sampling-bound"),
     ),
 )

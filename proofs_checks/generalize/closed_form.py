@@ -3,7 +3,7 @@
 import numpy as np
 
 from proofs_checks.blocks import loss_formula, stationary
-from proofs_checks.claims import Claim, Kind, Measured
+from proofs_checks.claims import FIXED, Claim, Kind, Measured
 from proofs_checks.generalize.experiment import TIGHT, Generalization
 from proofs_checks.monte_carlo import POINTS_SEEN, residual_exponent
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, PRINTED_SIGMA, misprint
@@ -39,6 +39,7 @@ CLAIMS = (
         tolerance=0.1,
         mutants=(DOUBLE_SIGMA,),
         kind=Kind.CONFIRMATORY,
+        origin=FIXED,
     ),
     Claim(
         id="thm3.1/loss-formula",

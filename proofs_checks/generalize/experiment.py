@@ -11,8 +11,8 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError
-from dae_theory.data import Dataset, Mixture, cluster_labels, first_samples, load, separable_mixture
-from dae_theory.data.named import MIXTURE_DIMENSION, MIXTURE_RANK
+from dae_theory.data import Dataset, Mixture, cluster_labels, first_samples, separable_mixture
+from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.theory.closed_forms import (
     Prediction,
     limit_test_loss,
@@ -26,7 +26,7 @@ from dae_theory.weights.compare import Comparison
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import (
     N_CLUSTERS,
-    SOME_FOLLOW_GATES,
+    SOME_SEPARATE,
     TIGHT_ALPHA,
     TIGHT_SIGMA,
     at_margin,
@@ -41,6 +41,7 @@ from proofs_checks.blocks import (
 )
 from proofs_checks.claims import given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
+from proofs_checks.draws import Draws
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
     RESIDUAL_MARGINS,
@@ -50,9 +51,12 @@ from proofs_checks.monte_carlo import (
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 from proofs_checks.stationarity import AT_MINIMUM, Stopped, at_minimum
 
-DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 300, 12, 0.05
+DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 160, 15, 0.03
+PRIORS, ALPHA, RANK, DIMENSION = (0.5, 0.3, 0.2), 0.15, 4, 48
+DECAY = 0.2  # nλ relative to the smallest eigenvalue a block keeps
 TIGHT_N = 120
-FRESH = 3000  # fresh samples for test losses
+SEEDS_A_DRAW = 10_000
+FRESH = 2000  # fresh samples for test losses
 
 
 @dataclass(frozen=True)
@@ -66,8 +70,10 @@ class Generalization:
       mixture: the distribution the samples came from, None when it is unknown.
       predict: the formula under test, (2)-(4).
       predict_limit: (6); test_loss_limit: (7); linear_loss: the test loss of a linear map.
-      training: nets trained on x, its two halves, and one sample of each cluster; None for
-        weights from a file.
+      training: nets trained on x, its two halves, and one sample of each cluster, for each draw;
+        None for weights from a file.
+      draw, seed: which of the draws this one is, and the seed of its mixture, samples and start.
+      rival: a denoiser made of the samples, in the place of the nets.
       replaced, replaced_half, replaced_memorizing: nets in the place of the trained ones, of those
         on the second half, and of those on one sample of each cluster.
     """
@@ -85,6 +91,9 @@ class Generalization:
     replaced: Nets | None = None
     replaced_half: Nets | None = None
     replaced_memorizing: Nets | None = None
+    rival: Callable[[Float[np.ndarray, "N D"]], Denoiser] | None = None
+    draw: int = 0
+    seed: int = 0
 
     @property
     def nets(self) -> Nets:
@@ -106,7 +115,7 @@ class Generalization:
     def _trained_on(self, data_set: int) -> Nets:
         if len(self.problem.x) < 2:
             raise InputError("n: two disjoint halves need at least two samples")
-        return self.training.nets[data_set]
+        return self.training.nets[len(self.samples) * self.draw + data_set]
 
     @property
     def has_nets(self) -> bool:
@@ -118,6 +127,12 @@ class Generalization:
         """Nets trained on one sample of each cluster are there without further training."""
         trained = self.training is not None and self.training.done
         return trained or self.replaced_memorizing is not None
+
+    @property
+    def samples(self) -> tuple[Float[np.ndarray, "N D"], ...]:
+        """What nets are trained on: all samples, two halves of them, one of each cluster."""
+        x_ND = self.problem.x
+        return x_ND, x_ND[::2], x_ND[1::2], self.exemplars
 
     @cached_property
     def stopped(self) -> Stopped:
@@ -147,7 +162,11 @@ class Generalization:
     @cached_property
     def fresh(self) -> tuple[Float[np.ndarray, "M D"], Int[np.ndarray, " M"]]:
         """Samples and labels that no net was trained on."""
-        return self.mixture.sample(2000, FRESH)
+        return self.mixture.sample(self.sample_seed(0), FRESH)
+
+    def sample_seed(self, number: int) -> int:
+        """A seed for further samples of this draw's mixture, used by no other draw."""
+        return SEEDS_A_DRAW * (self.seed + 1) + number
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -199,41 +218,61 @@ class Generalization:
         return arrays
 
 
-def build(config: RunConfig, progress: Progress) -> Generalization:
-    """The experiment a config describes: a mixture, or the user's data; nets are trained when
+def build(config: RunConfig, progress: Progress) -> Generalization | Draws:
+    """The experiment a config describes: mixtures, or the user's data; nets are trained when
     needed.
 
     Raises:
       InputError: for data that cannot be used.
     """
-    n, p = config.n or DEFAULT_N, config.p or DEFAULT_P
-    name = config.data or DEFAULT_DATA
-    synthetic = name == DEFAULT_DATA
+    synthetic = config.data in (None, DEFAULT_DATA)
     if synthetic:
-        if n < N_CLUSTERS:
-            raise InputError(f"n: {N_CLUSTERS} clusters need at least as many samples, got {n}")
-        dataset = load(name, n, clusters=N_CLUSTERS)
-        x_ND, labels_N, note = dataset.x, dataset.labels, "synthetic mixture"
+        draws = [drawn(seed, config) for seed in config.data_seeds]
+        starts = [(seed,) for seed in config.data_seeds]
     else:
-        dataset = load_data(config, name, n)
-        used = first_samples(dataset, n)
-        x_ND, (labels_N, note) = used.x, cluster_labels(used.x, used.labels)
-    widths = even_widths(p, len(np.unique(labels_N)))
-    lam = default_decay(x_ND, labels_N, widths) if config.lam is None else config.lam
-    problem = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
-    exemplars_KD = first_of_each(x_ND, labels_N)
-    # Repeated, they make the same objective, of which each step sees as many noisy inputs.
-    controls_ND = np.tile(exemplars_KD, (max(n // len(exemplars_KD), 1), 1))
-    data_sets = (x_ND, x_ND[::2], x_ND[1::2], controls_ND)
-    what = "training generalizing nets"
-    return Generalization(
-        problem,
-        tight=tight_problem(widths) if synthetic else problem,
-        dataset=dataset,
-        note=note,
-        mixture=dataset.mixture if synthetic else None,
-        training=block_training(problem, data_sets, config, what, progress),
+        draws, starts = [on_users_data(config)], [config.seed_list]
+    each = list(zip(draws, starts, strict=True))
+    training = block_training(
+        draws[0].problem,
+        tuple(x_ND for e in draws for x_ND in e.samples),
+        tuple(seeds for e, seeds in each for _ in e.samples),
+        tuple((e.problem.sigma, e.problem.lam) for e in draws for _ in e.samples),
+        config.trainer,
+        "training generalizing nets",
+        progress,
     )
+    trained = tuple(replace(e, training=training, draw=i) for i, e in enumerate(draws))
+    return Draws(trained) if synthetic else trained[0]
+
+
+def drawn(seed: int, config: RunConfig) -> Generalization:
+    """A random mixture of unequal clusters, and samples of it."""
+    n, widths = config.n or DEFAULT_N, even_widths(config.p or DEFAULT_P, N_CLUSTERS)
+    if n < N_CLUSTERS:
+        raise InputError(f"n: {N_CLUSTERS} clusters need at least as many samples, got {n}")
+    mixture = mixture_of(ALPHA, seed)
+    x_ND, labels_N = mixture.sample(seed, n)
+    lam = default_decay(x_ND, labels_N, widths, DECAY) if config.lam is None else config.lam
+    return Generalization(
+        Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths),
+        tight=tight_problem(widths, seed),
+        dataset=Dataset(DEFAULT_DATA, x_ND, labels=labels_N, mixture=mixture),
+        note=f"synthetic mixture, priors {', '.join(f'{prior:g}' for prior in PRIORS)}",
+        mixture=mixture,
+        seed=seed,
+    )
+
+
+def on_users_data(config: RunConfig) -> Generalization:
+    """The user's samples, in clusters that are given or found."""
+    n = config.n or DEFAULT_N
+    dataset = load_data(config, config.data, n)
+    used = first_samples(dataset, n)
+    labels_N, note = cluster_labels(used.x, used.labels)
+    widths = even_widths(config.p or DEFAULT_P, len(np.unique(labels_N)))
+    lam = default_decay(used.x, labels_N, widths) if config.lam is None else config.lam
+    problem = Problem(used.x, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
+    return Generalization(problem, tight=problem, dataset=dataset, note=note)
 
 
 def from_weights(saved: SavedWeights) -> Generalization:
@@ -250,17 +289,22 @@ def from_weights(saved: SavedWeights) -> Generalization:
     )
 
 
-def tight_problem(widths: tuple[int, ...]) -> Problem:
-    """Tight clusters on which the gate margin makes the closed forms exact."""
-    mixture = separable_mixture(
+def mixture_of(alpha: float, seed: int) -> Mixture:
+    """Clusters of unequal priors whose means form a simplex."""
+    return separable_mixture(
         N_CLUSTERS,
-        MIXTURE_DIMENSION,
-        rank=MIXTURE_RANK,
+        DIMENSION,
+        rank=RANK,
         beta=-1 / (N_CLUSTERS - 1),
-        alpha=TIGHT_ALPHA,
-        seed=1,
+        alpha=alpha,
+        priors=PRIORS,
+        seed=seed,
     )
-    x_ND, labels_N = mixture.sample(1, TIGHT_N)
+
+
+def tight_problem(widths: tuple[int, ...], seed: int) -> Problem:
+    """Tight clusters on which the gate margin makes the closed forms exact."""
+    x_ND, labels_N = mixture_of(TIGHT_ALPHA, seed).sample(seed, TIGHT_N)
     lam = default_decay(x_ND, labels_N, widths)
     return Problem(x_ND, TIGHT_SIGMA, lam, labels_N, widths)
 
@@ -275,7 +319,7 @@ def first_of_each(
 TIGHT = separable_blocks(EXACT_MARGIN, lambda e: e.tight)
 CLUSTERED = separable_blocks(TRAINED_MARGIN)
 TRAINED = (*CLUSTERED, AT_MINIMUM)
-FOLLOWING = (*TRAINED, SOME_FOLLOW_GATES)
+SEPARATE = (*TRAINED, SOME_SEPARATE)
 KNOWN_MIXTURE = given("distribution", "known", lambda e: e.mixture is not None)
 CONTROLS = given("control nets", "trained", lambda e: e.training is not None)
 CONTROLS_AT_MINIMUM = at_minimum("movement left of control nets", lambda e: e.stopped_controls)

@@ -11,14 +11,20 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from dae_theory.checks import InputError
-from dae_theory.data import Dataset, Mixture, cluster_labels, first_samples, separable_mixture
-from dae_theory.data.named import MIXTURE_DIMENSION, MIXTURE_RANK
+from dae_theory.data import (
+    Dataset,
+    Mixture,
+    cluster_labels,
+    first_samples,
+    separable_mixture,
+    simplex,
+)
 from dae_theory.theory.closed_forms import Prediction, predict_blocks, predict_hybrid_gain
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.compare import Comparison
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import (
-    SOME_FOLLOW_GATES,
+    SOME_SEPARATE,
     TIGHT_ALPHA,
     TIGHT_SIGMA,
     block_arrays,
@@ -29,15 +35,21 @@ from proofs_checks.blocks import (
     even_widths,
     predict_on,
     separable_blocks,
+    separate_clusters,
 )
 from proofs_checks.claims import Requirement, above
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
+from proofs_checks.draws import Draws
 from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
-N_DUPLICATED, N_SPREAD, ALPHA = 2, 2, 0.2
-DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 300, 10, 0.05
+N_DUPLICATED, N_SPREAD, ALPHA = 2, 2, 0.1
+PRIORS, RANK, DIMENSION = (0.1, 0.2, 0.4, 0.3), 4, 48
+DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 200, 12, 0.03
+DECAY = 0.2  # nλ relative to the smallest eigenvalue a block keeps
+# Repeated samples alone: how often each occurs, norms, σ, and nλ/n_ℓ of the rarest over its ‖x‖².
+COUNTS, NORMS, REPEATED_SIGMA, REPEATED_DECAY = (24, 48, 96), (1.0, 1.2, 1.4), 0.14, 0.1
 
 
 @dataclass(frozen=True)
@@ -50,8 +62,12 @@ class Hybrid:
       duplicated: (K,) clusters that consist of one sample, repeated.
       dataset: what x was chosen from; note: how, in words.
       predict: the formula under test, (2)-(4); predict_gain: (8).
-      training: nets trained on x; None for weights from a file.
-      replaced: nets in the place of the trained ones.
+      repeated: samples that are all repeated, each another number of times; None for data or
+        weights of the user.
+      training: nets trained on x and on the repeated samples, for each draw; None for weights from
+        a file.
+      replaced, replaced_repeated: nets in the place of the trained ones.
+      draw: which of the draws this one is.
     """
 
     problem: Problem
@@ -61,13 +77,34 @@ class Hybrid:
     note: str
     predict: Callable[..., Prediction] = predict_blocks
     predict_gain: Callable[..., float] = predict_hybrid_gain
+    repeated: Problem | None = None
     training: Training | None = None
     replaced: Nets | None = None
+    replaced_repeated: Nets | None = None
+    draw: int = 0
 
     @property
     def nets(self) -> Nets:
         """The nets under test, trained when first asked for."""
-        return self.training.nets[0] if self.replaced is None else self.replaced
+        return self._trained_on(0) if self.replaced is None else self.replaced
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What nets are trained on."""
+        return (self.problem,) if self.repeated is None else (self.problem, self.repeated)
+
+    def _trained_on(self, data_set: int) -> Nets:
+        return self.training.nets[len(self.problems) * self.draw + data_set]
+
+    @property
+    def duplicates(self) -> tuple[Problem, Nets, Int[np.ndarray, " L"]]:
+        """Samples that the gains of duplicates are measured on, nets, and the clusters that are
+        duplicates: the repeated samples, all of them, or the user's data."""
+        if self.repeated is None:
+            return self.problem, self.nets, np.flatnonzero(self.duplicated)
+        nets = self.replaced_repeated
+        nets = self._trained_on(1) if nets is None else nets
+        return self.repeated, nets, np.arange(len(self.repeated.widths))
 
     @property
     def has_nets(self) -> bool:
@@ -90,17 +127,11 @@ class Hybrid:
         return compare_at_measured_widths(self.nets, self.problem, self.predict)
 
     @cached_property
-    def has_several_units(self) -> Bool[np.ndarray, " S"]:
-        """(S,) nets with at least two live units for each cluster that (4) gives more than one:
-        one alone is spiky whatever it stores."""
-        several_K = np.array(self.problem.widths) > 1
-        return np.array([np.all(c.widths[several_K] >= 2) for c in self.comparisons])
-
-    @cached_property
     def gains(self) -> Float[np.ndarray, " L"]:
         """Gain of each duplicated sample, by (8) under test."""
-        p, gains = self.problem, []
-        for k in np.flatnonzero(self.duplicated):
+        p, _, duplicates = self.duplicates
+        gains = []
+        for k in duplicates:
             members = p.x[p.labels == k]
             norm = float(np.linalg.norm(members[0]))
             gains.append(self.predict_gain(norm, len(members), len(p.x), p.sigma, p.lam))
@@ -126,39 +157,64 @@ class Hybrid:
         return block_arrays(self) | {"duplicated": self.duplicated}
 
 
-def build(config: RunConfig, progress: Progress) -> Hybrid:
-    """The experiment a config describes: a mixture, or the user's data; nets are trained when
+def build(config: RunConfig, progress: Progress) -> Hybrid | Draws:
+    """The experiment a config describes: mixtures, or the user's data; nets are trained when
     needed.
 
     Raises:
       InputError: for data that cannot be used.
     """
-    n, p = config.n or DEFAULT_N, config.p or DEFAULT_P
-    name = config.data or DEFAULT_DATA
-    synthetic = name == DEFAULT_DATA
+    synthetic = config.data in (None, DEFAULT_DATA)
     if synthetic:
-        clusters = N_DUPLICATED + N_SPREAD
-        if n < 2 * clusters:
-            raise InputError(f"n: {clusters} clusters need twice as many, got {n}")
-        x_ND, labels_N = mixture_with_duplicates(ALPHA).sample(0, n)
-        dataset = Dataset("mixture with duplicates", x_ND, labels=labels_N)
-        note = f"synthetic mixture, {N_DUPLICATED} of {clusters} clusters duplicates"
+        draws = [drawn(seed, config) for seed in config.data_seeds]
+        starts = [(seed,) for seed in config.data_seeds]
     else:
-        dataset = load_data(config, name, n)
-        used = first_samples(dataset, n)
-        x_ND, (labels_N, note) = used.x, hybrid_labels(used.x, used.labels)
-    duplicated = duplicated_clusters(x_ND, labels_N)
-    widths = hybrid_widths(p, duplicated)
-    lam = default_decay(x_ND, labels_N, widths) if config.lam is None else config.lam
-    problem = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
-    return Hybrid(
-        problem,
-        tight=tight_problem(n, widths) if synthetic else problem,
-        duplicated=duplicated,
-        dataset=dataset,
-        note=note,
-        training=block_training(problem, (x_ND,), config, "training hybrid nets", progress),
+        draws, starts = [on_users_data(config)], [config.seed_list]
+    problems = [problem for e in draws for problem in e.problems]
+    training = block_training(
+        draws[0].problem,
+        tuple(problem.x for problem in problems),
+        tuple(seeds for e, seeds in zip(draws, starts, strict=True) for _ in e.problems),
+        tuple((problem.sigma, problem.lam) for problem in problems),
+        config.trainer,
+        "training hybrid nets",
+        progress,
     )
+    trained = tuple(replace(e, training=training, draw=i) for i, e in enumerate(draws))
+    return Draws(trained) if synthetic else trained[0]
+
+
+def drawn(seed: int, config: RunConfig) -> Hybrid:
+    """A random mixture some clusters of which have no spread, samples of it, and a simplex whose
+    corners are repeated."""
+    n, clusters = config.n or DEFAULT_N, N_DUPLICATED + N_SPREAD
+    if n < 5 * clusters:
+        raise InputError(f"n: {clusters} unequal clusters need five times as many, got {n}")
+    x_ND, labels_N = mixture_with_duplicates(ALPHA, seed).sample(seed, n)
+    duplicated = duplicated_clusters(x_ND, labels_N)
+    widths = hybrid_widths(config.p or DEFAULT_P, duplicated)
+    lam = default_decay(x_ND, labels_N, widths, DECAY) if config.lam is None else config.lam
+    return Hybrid(
+        Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths),
+        tight=tight_problem(n, widths, seed),
+        duplicated=duplicated,
+        dataset=Dataset("mixture with duplicates", x_ND, labels=labels_N),
+        note=f"synthetic mixture, {N_DUPLICATED} of {clusters} clusters duplicates",
+        repeated=repeated_problem(seed),
+    )
+
+
+def on_users_data(config: RunConfig) -> Hybrid:
+    """The user's samples, in clusters that are given or found."""
+    n = config.n or DEFAULT_N
+    dataset = load_data(config, config.data, n)
+    used = first_samples(dataset, n)
+    labels_N, note = hybrid_labels(used.x, used.labels)
+    duplicated = duplicated_clusters(used.x, labels_N)
+    widths = hybrid_widths(config.p or DEFAULT_P, duplicated)
+    lam = default_decay(used.x, labels_N, widths) if config.lam is None else config.lam
+    problem = Problem(used.x, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths)
+    return Hybrid(problem, tight=problem, duplicated=duplicated, dataset=dataset, note=note)
 
 
 def from_weights(saved: SavedWeights) -> Hybrid:
@@ -177,24 +233,35 @@ def from_weights(saved: SavedWeights) -> Hybrid:
     )
 
 
-def mixture_with_duplicates(alpha: float) -> Mixture:
-    """Clusters without spread, whose samples are all the same, and clusters of spread ``alpha``."""
+def mixture_with_duplicates(alpha: float, seed: int) -> Mixture:
+    """Clusters without spread, whose samples are all the same, and clusters of spread ``alpha``;
+    their priors are unequal."""
     n_clusters = N_DUPLICATED + N_SPREAD
     return separable_mixture(
         n_clusters,
-        MIXTURE_DIMENSION,
-        rank=MIXTURE_RANK,
+        DIMENSION,
+        rank=RANK,
         beta=-1 / (n_clusters - 1),
         alpha=[0.0] * N_DUPLICATED + [alpha] * N_SPREAD,
-        seed=2,
+        priors=PRIORS,
+        seed=seed,
     )
 
 
-def tight_problem(n: int, widths: tuple[int, ...]) -> Problem:
+def tight_problem(n: int, widths: tuple[int, ...], seed: int) -> Problem:
     """Tight clusters on which the gate margin makes the closed forms exact."""
-    x_ND, labels_N = mixture_with_duplicates(TIGHT_ALPHA).sample(1, n)
+    x_ND, labels_N = mixture_with_duplicates(TIGHT_ALPHA, seed).sample(seed, n)
     lam = default_decay(x_ND, labels_N, widths)
     return Problem(x_ND, TIGHT_SIGMA, lam, labels_N, widths)
+
+
+def repeated_problem(seed: int) -> Problem:
+    """Corners of a random simplex, scaled by NORMS and repeated COUNTS times."""
+    corners_KD = simplex(len(COUNTS), DIMENSION, seed=seed).x * np.array(NORMS)[:, None]
+    labels_N = np.repeat(np.arange(len(COUNTS)), COUNTS)
+    lam = REPEATED_DECAY * NORMS[0] ** 2 * COUNTS[0] / len(labels_N)
+    widths = (1,) * len(COUNTS)
+    return Problem(corners_KD[labels_N], REPEATED_SIGMA, lam, labels_N, widths)
 
 
 def hybrid_labels(
@@ -241,12 +308,15 @@ HAS_BOTH = Requirement(
     lambda share: 0 < share < 1,
     needs_others=True,
 )
-SEVERAL_UNITS = above(
-    "nets with several units for each other cluster",
-    0,
-    lambda e: np.mean(e.has_several_units),
-    needs_others=True,
-)
 TIGHT = (*separable_blocks(EXACT_MARGIN, lambda e: e.tight), HAS_BOTH)
 TRAINED = (*separable_blocks(TRAINED_MARGIN), HAS_BOTH, AT_MINIMUM)
-FOLLOWING = (*TRAINED, SOME_FOLLOW_GATES)
+SEPARATE = (*TRAINED, SOME_SEPARATE)
+REST_SEPARATE = (
+    *TRAINED,
+    above(
+        "share of other clusters with units of their own",
+        0,
+        lambda e: np.mean(separate_clusters(e)[:, ~e.duplicated]),
+        needs_others=True,
+    ),
+)

@@ -4,24 +4,33 @@ python -m proofs_checks.run --regime=memorize
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
-from dae_theory.data import Dataset
+from dae_theory.checks import InputError
+from dae_theory.data import Dataset, centred
+from dae_theory.data.images import faces, patches
 from dae_theory.data.subsets import choose_samples
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.remainder import flip_weight
 from dae_theory.weights.compare import Comparison, compare_weights
+from dae_theory.weights.extract import Extraction, extract_samples
 from dae_theory.weights.read import SavedWeights
-from proofs_checks.blocks import STORED_SIGMA, stored_decay
+from proofs_checks.blocks import stored_decay
 from proofs_checks.claims import Requirement, above, at_least, below, given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.monte_carlo import RESIDUAL_MARGINS, TRAINED_MARGIN, relative_gradient
+from proofs_checks.draws import Draws
+from proofs_checks.monte_carlo import (
+    EXACT_MARGIN,
+    RESIDUAL_MARGINS,
+    TRAINED_MARGIN,
+    relative_gradient,
+)
 from proofs_checks.nets import (
     Nets,
     Progress,
@@ -32,8 +41,20 @@ from proofs_checks.nets import (
 )
 from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
-DEFAULT_DATA, DEFAULT_N, DEFAULT_P = "faces", 5, 100
-STEPS, LEARNING_RATE = 4000, 3e-3
+DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 40, 0.04
+DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
+TIGHT_MARGIN = 6.5  # gate margin of the samples for exact statements
+STEPS, LEARNING_RATE = 3000, 3e-3
+UNSEEN = 95  # samples that no net was trained on, at most
+FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
+
+
+def shrinkage_and_noise(e: "Memorization") -> Float[np.ndarray, " 2"]:
+    """Rms over samples, relative to theirs, of the mean distance (5) has to f_emp on a noised
+    sample, and of the distance's standard deviation: shrinkage by λ, and passed noise."""
+    gains, square = e.prediction.gains, np.sum(e.problem.x**2, axis=1)
+    halves = np.array([(1 - gains) ** 2 * square, gains**2 * e.problem.sigma**2])
+    return np.sqrt(np.mean(halves, axis=1) / np.mean(square))
 
 
 @dataclass(frozen=True)
@@ -42,27 +63,35 @@ class Memorization:
 
     Attributes:
       problem: x (N, D), σ and λ.
+      tight: the same for the exact statements, at a σ small enough for them; ``problem`` itself
+        for data or weights of the user.
       width: units P of each net.
       unseen: (M, D) inputs that were never trained on.
       dataset: what x was chosen from; note: how, in words.
-      predict: the formula under test, (5).
-      training: nets trained on x; None for weights from a file.
+      predict: the formula under test, (5); halves: of its distance to f_emp.
+      extract: the samples that a net stores, read off its weights.
+      training: nets trained on x, which is its data set number ``draw``; None for weights from a
+        file.
       replaced: nets in the place of the trained ones.
     """
 
     problem: Problem
+    tight: Problem
     width: int
     unseen: Float[np.ndarray, "M D"]
     dataset: Dataset
     note: str
     predict: Callable[..., Prediction] = predict_memorization
+    halves: Callable[["Memorization"], Float[np.ndarray, " 2"]] = shrinkage_and_noise
+    extract: Callable[..., Extraction] = extract_samples
     training: Training | None = None
     replaced: Nets | None = None
+    draw: int = 0
 
     @property
     def nets(self) -> Nets:
         """The nets under test, trained when first asked for."""
-        return self.training.nets[0] if self.replaced is None else self.replaced
+        return self.training.nets[self.draw] if self.replaced is None else self.replaced
 
     @property
     def has_nets(self) -> bool:
@@ -72,10 +101,12 @@ class Memorization:
     @cached_property
     def z(self) -> float:
         """Gate margin of (5), whatever formula is under test; −∞ for fewer units than samples."""
-        p = self.problem
-        if self.width < len(p.x):
-            return -np.inf
-        return predict_memorization(p.x, p.sigma, p.lam, self.width).margin
+        return margin_of(self.problem, self.width)
+
+    @cached_property
+    def tight_z(self) -> float:
+        """The same of the samples for exact statements."""
+        return margin_of(self.tight, self.width)
 
     @cached_property
     def beta(self) -> float:
@@ -91,8 +122,11 @@ class Memorization:
     @cached_property
     def prediction(self) -> Prediction:
         """The formula under test on these samples."""
-        p = self.problem
-        return self.predict(p.x, p.sigma, p.lam, self.width)
+        return self.predicted(self.problem)
+
+    def predicted(self, problem: Problem) -> Prediction:
+        """The formula under test on the samples of a problem."""
+        return self.predict(problem.x, problem.sigma, problem.lam, self.width)
 
     @cached_property
     def stopped(self) -> Stopped:
@@ -159,37 +193,85 @@ class Memorization:
         return arrays
 
 
-def build(config: RunConfig, progress: Progress) -> Memorization:
+def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
     """The experiment a config describes: load, choose samples; nets are trained when needed.
 
     Raises:
       InputError: for data that cannot be used.
     """
-    n, width = config.n or DEFAULT_N, config.p or DEFAULT_P
-    dataset = load_data(config, config.data or DEFAULT_DATA, n)
-    if width < n:
-        chosen, note = np.arange(min(n, len(dataset.x))), f"the first {n} samples"
+    n = config.n or DEFAULT_N
+    if config.data is None:
+        seeds = config.data_seeds
+        chosen = [drawn_samples(seed, n) for seed in seeds]
+        starts = tuple((seed,) for seed in seeds)
     else:
-        chosen, note = choose_samples(dataset.x, n)
+        dataset = load_data(config, config.data, n)
+        chosen, starts = [(dataset, np.arange(len(dataset.x)))], (config.seed_list,)
+    draws = [experiment_on(dataset, pool, n, config) for dataset, pool in chosen]
+    problems = [e.problem for e in draws]
+    how = TrainConfig(
+        draws[0].width,
+        problems[0].sigma,
+        problems[0].lam,
+        steps=STEPS,
+        learning_rate=LEARNING_RATE,
+    )
+    training = Training(
+        tuple(p.x for p in problems),
+        how,
+        config.trainer,
+        starts,
+        tuple((p.sigma, p.lam) for p in problems),
+        "training memorizing nets",
+        progress,
+    )
+    trained = tuple(replace(e, training=training, draw=i) for i, e in enumerate(draws))
+    return trained[0] if config.data is not None else Draws(trained)
+
+
+def drawn_samples(seed: int, n: int) -> tuple[Dataset, Int[np.ndarray, " M"]]:
+    """Faces for even seeds and patches of as many pixels for odd ones, centred, and the pool that
+    samples are chosen from: random ones, all where there are too few."""
+    dataset, size = (
+        (centred(faces()), FACE_POOL)
+        if seed % 2 == 0
+        else (centred(patches(PATCHES, size=SIDE)), PATCH_POOL)
+    )
+    count = min(max(size, n), len(dataset.x))
+    if n > len(dataset.x):
+        raise InputError(f"n: {dataset.name} has {len(dataset.x)} samples, asked for {n}")
+    pool = np.random.default_rng(seed).choice(len(dataset.x), count, replace=False)
+    return dataset, np.sort(pool)
+
+
+def experiment_on(
+    dataset: Dataset, pool_M: Int[np.ndarray, " M"], n: int, config: RunConfig
+) -> Memorization:
+    """The most separable ``n`` samples of a pool; all others are unseen."""
+    if (config.p or DEFAULT_P) < n:  # one unit a sample is too much to ask: whichever they are
+        chosen, note = pool_M[:n], f"the first {n} samples"
+    else:
+        found, note = choose_samples(dataset.x[pool_M], n)
+        chosen = pool_M[found]
     x_ND = dataset.x[chosen]
-    rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)
-    lam = stored_decay(x_ND) if config.lam is None else config.lam
-    problem = Problem(x_ND, config.sigma or STORED_SIGMA, lam)
-    how = TrainConfig(width, problem.sigma, lam, steps=STEPS, learning_rate=LEARNING_RATE)
-    what = "training memorizing nets"
+    rest = np.setdiff1d(np.arange(len(dataset.x)), chosen)[:UNSEEN]
+    lam = stored_decay(x_ND, DECAY) if config.lam is None else config.lam
+    problem, width = Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam), config.p or DEFAULT_P
+    own = config.data is not None
     return Memorization(
         problem,
+        problem if own else tightened(problem, margin_of(problem, width)),
         width,
         unseen=dataset.x[rest] if len(rest) else gaussian_inputs(x_ND),
         dataset=dataset,
         note=note,
-        training=Training((x_ND,), how, config.trainer, config.seed_list, what, progress),
     )
 
 
 def from_weights(saved: SavedWeights) -> Memorization:
     """The experiment around weights that were trained elsewhere."""
     return Memorization(
+        saved.problem,
         saved.problem,
         saved.w1.shape[1],
         unseen=gaussian_inputs(saved.problem.x),
@@ -199,6 +281,20 @@ def from_weights(saved: SavedWeights) -> Memorization:
     )
 
 
+def margin_of(problem: Problem, width: int) -> float:
+    """Gate margin z of (5); −∞ for fewer units than samples."""
+    if width < len(problem.x):
+        return -np.inf
+    return predict_memorization(problem.x, problem.sigma, problem.lam, width).margin
+
+
+def tightened(problem: Problem, z: float) -> Problem:
+    """The same samples with σ so small, if it is not, that exact statements apply to them."""
+    if not 0 < z < TIGHT_MARGIN:
+        return problem
+    return replace(problem, sigma=problem.sigma * z / TIGHT_MARGIN)
+
+
 def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndarray:
     """Random inputs of the samples' rms norm: nothing a net could have been trained on."""
     rng = np.random.default_rng(0)
@@ -206,16 +302,19 @@ def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndar
     return scale * rng.standard_normal((count, x_ND.shape[1]))
 
 
-def separable(margin: float) -> tuple[Requirement, ...]:
-    """The assumptions of Corollary 3.2; ``margin`` is the gate margin that a claim needs."""
+def separable(
+    margin: float, z: Callable[[Memorization], float] = lambda e: e.z
+) -> tuple[Requirement, ...]:
+    """The assumptions of Corollary 3.2; ``margin`` is the gate margin ``z`` that a claim needs."""
     return (
         at_least("p/n", 1, lambda e: e.width / len(e.problem.x)),
         below("n*lambda/min|x|^2", 1, lambda e: e.shrinkage),
         below("beta", 0, lambda e: e.beta, needs_others=True),
-        at_least("gate margin z", margin, lambda e: e.z, needs_others=True),
+        at_least("gate margin z", margin, z, needs_others=True),
     )
 
 
+TIGHT = separable(EXACT_MARGIN, lambda e: e.tight_z)
 TRAINED = (  # without decay, random components of the start are never forgotten
     *separable(TRAINED_MARGIN),
     above("lambda", 0, lambda e: e.problem.lam),

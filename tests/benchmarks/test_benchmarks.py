@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from conftest import needs_images
 
-from benchmarks import run
+from benchmarks import compare_reports, run
 from benchmarks.cases import exact_training_loss, train_config
 from benchmarks.recipes import GENERALIZATION, MEMORIZATION, Recipe
 from dae_theory import exact_loss, sampled_loss
@@ -117,3 +117,28 @@ def test_quick_run_at_toy_sizes(tmp_path, capfd):
 def test_unusable_arguments_are_refused(arguments, message, capsys):
     assert run.main(["run", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_verdicts_of_two_reports(tmp_path, capsys):
+    claim = {
+        **{"id": "a/same", "kind": "exact", "statement": "One.", "expected": "holds"},
+        **{"verdict": "holds", "error": 0.1, "tolerance": 0.2, "note": "", "assumptions": {}},
+    }
+    renamed = claim | {"id": "b/moved", "statement": "Two.", "tolerance": 1.0}
+    old = [claim, renamed | {"id": "old/moved", "tolerance": 0.5}]
+    new = [
+        claim | {"verdict": "fails", "note": "8 data sets"},
+        renamed | {"verdict": "vacuous", "assumptions": {"z": {"met": False}}},
+        claim | {"id": "c/new", "statement": "Three.", "error": None},
+    ]
+    for name, claims in (("old", old), ("new", new)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "report.json").write_text(json.dumps({"claims": claims}))
+    options = ["compare", f"--old={tmp_path / 'old'}", f"--new={tmp_path / 'new'}", "--verdicts"]
+    assert compare_reports.main(options) == 0
+    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert rows == [
+        ["a/same", "exact", "holds", "fails", "0.1", "0.2", "8 data sets"],
+        ["b/moved", "exact", "holds", "vacuous", "0.1", "1", "tolerance 0.5 → 1.0; not met: z"],
+        ["c/new", "exact", "–", "holds", "–", "0.2", "new"],
+    ]

@@ -14,6 +14,21 @@ def test_equiangular_directions_have_the_cosine(n, cosine):
     np.testing.assert_allclose(directions @ directions.T, gram, atol=1e-12)
 
 
+def test_directions_are_the_same_on_every_processor():
+    # By eigenvectors of their Gram matrix, whose eigenvalues coincide, they would not be.
+    directions = data.equiangular_directions(3, 3, -0.2)
+    a, b, c = np.sqrt(1.2 / 2), np.sqrt(1.2 / 6), np.sqrt(0.6 / 3)
+    np.testing.assert_allclose(directions, [[a, b, c], [-a, b, c], [0, -2 * b, c]], atol=1e-12)
+    mixture = data.separable_mixture(3, 8, rank=2, beta=-0.5, alpha=0.3)
+    np.testing.assert_allclose(mixture.covs @ mixture.means.T, 0, atol=1e-12)
+    # The symmetric root of the covariance leaves no sign of an eigenvector to choose.
+    x_ND, labels_N = mixture.sample(3, 9)
+    noise_ND = np.random.default_rng(3).standard_normal((3, 8))
+    values, vectors = np.linalg.eigh(mixture.covs[0])
+    root_DD = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
+    np.testing.assert_allclose(x_ND[labels_N == 0], mixture.means[0] + noise_ND @ root_DD)
+
+
 def test_simplex_needs_one_dimension_less_than_samples():
     directions = data.equiangular_directions(4, 3, -1 / 3)
     np.testing.assert_allclose(directions.sum(axis=0), 0, atol=1e-12)

@@ -18,7 +18,7 @@ from dae_theory.minima.census import (
     find_minimum,
 )
 from dae_theory.solve.local import solve_local_minima
-from dae_theory.statistics import wilson_interval
+from dae_theory.statistics import share_interval
 
 SIGMA, LAM, N, D = 0.03, 0.005, 3, 5
 WIDEST = 2 * N  # of the nets here
@@ -251,8 +251,8 @@ def test_equal_minima_are_counted_together(some_minima, interchangeable, counts)
     assert losses == sorted(losses)
     expected = {"sparse": 2, "split": 1, "entangled": 0, "forgetful": 3}
     assert found.counts == expected | {"weights": 3, "output": 3}
-    assert all(found.shares[name] == wilson_interval(k, 6) for name, k in found.counts.items())
-    assert all(d.basin == wilson_interval(d.count, 6) for d in found.distinct)
+    assert all(found.shares[name] == share_interval(k, 6) for name, k in found.counts.items())
+    assert all(d.basin == share_interval(d.count, 6) for d in found.distinct)
 
 
 @pytest.mark.parametrize(("factor", "distinct"), [(0.5, 1), (2.0, 2)])

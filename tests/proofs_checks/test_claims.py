@@ -31,8 +31,33 @@ def test_verdict_follows_the_interval():
     assert verdict_of([0.5, 0.6, 0.7]) is Verdict.HOLDS
     assert verdict_of([1.5, 1.6, 1.7]) is Verdict.FAILS
     assert verdict_of([0.2, 1.9, 0.4, 1.8]) is Verdict.INCONCLUSIVE
+    # All far above, by different factors: the interval of their mean reaches below 1.
+    assert verdict_of([4.0, 4.5, 5.0, 16.0]) is Verdict.FAILS
     assert verdict_of([np.nan]) is Verdict.FAILS
     assert verdict_of([]) is Verdict.FAILS
+
+
+def measured(errors, **fields):
+    return Measured(0.0, 0.0, np.array(errors, float), **fields)
+
+
+def test_signed_errors_are_judged_by_the_size_of_their_mean():
+    differences = [0.9, -1.0, 0.8, -0.7, 1.1, -0.9, 0.6, -0.8]
+    assert judge(measured(differences, signed=True), 0.9) is Verdict.HOLDS
+    assert judge(measured(np.abs(differences)), 0.9) is not Verdict.HOLDS
+    assert judge(measured([-2.0, -2.1, -1.9], signed=True), 1.0) is Verdict.FAILS
+    assert measured([-2.0, -2.2], signed=True).error == pytest.approx(2.1)
+
+
+def test_counts_of_none_have_an_interval():
+    assert measured(np.zeros(8), cases=1).interval.high == pytest.approx(1 - 0.025 ** (1 / 8))
+    assert judge(measured(np.zeros(8), cases=1), 0.3) is Verdict.INCONCLUSIVE
+    assert judge(measured(np.zeros(8)), 0.3) is Verdict.HOLDS
+
+
+def test_a_note_has_its_details():
+    assert measured([0.0], note="{a:.1f} of {{1, 2}}", details={"a": 0.5}).words == "0.5 of {1, 2}"
+    assert measured([0.0], note="{a}").words == "{a}"
 
 
 @dataclass(frozen=True)
@@ -83,6 +108,39 @@ def test_an_unmet_assumption_is_vacuous_and_trains_nothing():
     assert list(result.assumptions) == list(result.unmet) == ["size"]
     assert result.as_expected
     assert np.isnan(result.measured.error)
+
+
+@dataclass(frozen=True)
+class Several:
+    draws: tuple[Experiment, ...]
+
+
+def test_a_claim_is_judged_over_data_sets_that_meet_its_assumptions():
+    sizes = (1.0, 1.02, 0.3, 1.01)
+    result = check(CLAIM, Several(tuple(map(Experiment, sizes))))
+    assert result.verdict is Verdict.HOLDS
+    np.testing.assert_allclose(result.measured.errors, [0, 0.02, 0.01])
+    assert result.measured.words == "3 data sets, 1 left out: not met there"
+    twice = check(CLAIM, Several(tuple(map(Experiment, sizes))), CLAIM.mutants[0])
+    assert twice.verdict is Verdict.FAILS
+    assert twice.measured.errors.size == 4  # at twice the size all meet them
+
+
+def test_where_most_data_sets_meet_no_assumption_nothing_is_said():
+    few = Several(tuple(map(Experiment, (1.0, 0.2, 0.3))))
+    assert check(CLAIM, few).verdict is Verdict.VACUOUS
+
+
+def test_errors_of_one_data_set_are_averaged_over_its_seeds():
+    def two_seeds(e: Experiment) -> Measured:
+        note, details = "{size:.2f}", {"size": e.size}
+        return Measured(e.size, 1.0, np.array([e.size, 0.0]), (1, 2), note, details=details)
+
+    claim = replace(CLAIM, measure=two_seeds)
+    found = check(claim, Several((Experiment(1.0), Experiment(3.0)))).measured
+    assert found.errors.tolist() == [0.5, 1.5]
+    assert found.words == "2.00; 2 data sets"
+    assert check(claim, Several((Experiment(1.0),))).measured.errors.tolist() == [1.0, 0.0]
 
 
 @pytest.mark.parametrize(

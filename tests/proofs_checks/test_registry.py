@@ -18,7 +18,7 @@ from dae_theory.data import separable_mixture, simplex
 from dae_theory.theory.closed_forms import predict_memorization
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.read import SavedWeights
-from proofs_checks.claims import Claim, Verdict, check
+from proofs_checks.claims import FIXED, LOOKED, ROUNDING, Claim, Kind, Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.regimes import REGIMES
 
@@ -101,6 +101,20 @@ def test_every_source_is_a_link_that_exists():
         assert anchor in anchors[path], f"{claim.id}: {claim.source}"
 
 
+def test_every_tolerance_says_where_it_comes_from():
+    for _, _, claim in LISTED:
+        assert claim.tolerance_from is not None, claim.id
+        assert (claim.tolerance_from is LOOKED) == (claim.kind is Kind.EXPLORATORY), claim.id
+        assert claim.kind is not Kind.CONFIRMATORY or claim.tolerance_from is not ROUNDING, claim.id
+        if claim.tolerance_from.how == "derived":
+            path, _, anchor = claim.tolerance_from.where.partition("#")
+            assert f'<a id="{anchor}"></a>' in (ROOT / path).read_text(), claim.id
+
+
+def test_tolerances_were_fixed_at_a_commit():
+    assert re.fullmatch("[0-9a-f]{40}", FIXED.where)
+
+
 def test_every_claim_says_where_it_stands():
     for _, _, claim in LISTED:
         path, _, line = claim.location.rpartition(":")
@@ -113,7 +127,10 @@ def test_claim_has_its_expected_verdict(regime, mode, claim):
     if "images" in result.unmet:
         pytest.skip("Fashion-MNIST is not on this machine")
     measured = result.measured
-    assert result.verdict is claim.expected, measured
+    if claim.kind is Kind.EXPLORATORY:  # no evidence: nothing rests on its verdict
+        assert result.verdict in (claim.expected, Verdict.INCONCLUSIVE), measured
+    else:
+        assert result.verdict is claim.expected, measured
     assert np.isfinite([measured.measured, measured.predicted, measured.error]).all()
 
 

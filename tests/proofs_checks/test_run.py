@@ -51,7 +51,17 @@ def test_report_has_the_agreed_schema(tmp_path, capsys):
     for claim in report["claims"]:
         assert set(claim) == {
             *("id", "kind", "statement", "source", "expected", "verdict", "measured"),
-            *("predicted", "error", "tolerance", "ci95", "assumptions", "seeds", "wall_s", "note"),
+            *(
+                "predicted",
+                "error",
+                "tolerance",
+                "tolerance_origin",
+                "ci95",
+                "assumptions",
+                "seeds",
+                "wall_s",
+                "note",
+            ),
         }
         assert all(set(a) == {"value", "required", "met"} for a in claim["assumptions"].values())
     (used,) = report["config"]["resolved"]["memorize"]["data_sets"]

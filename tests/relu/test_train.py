@@ -47,6 +47,16 @@ def test_seeds_and_data_sets_lie_on_the_leading_axes():
         np.testing.assert_allclose(result.w1[e, 1], alone.w1, atol=1e-5)
 
 
+def test_data_sets_may_have_keys_and_levels_of_their_own():
+    keys = jax.random.split(jax.random.key(2), 4).reshape(2, 2)
+    levels = [(0.1, 0.002), (0.2, 0.01)]
+    together = train_many(keys, [X, X[:3]], CONFIG, levels=levels)
+    for e, (x, (sigma, lam)) in enumerate(zip((X, X[:3]), levels, strict=True)):
+        alone = train_many(keys[e], [x], variant(sigma=sigma, lam=lam))
+        np.testing.assert_allclose(together.w1[e], alone.w1[0], atol=1e-5)
+        np.testing.assert_allclose(together.trace.loss[e], alone.trace.loss[0], rtol=1e-4)
+
+
 @pytest.mark.parametrize("gradient", ["exact", "sampled"])
 def test_padding_and_masks_are_harmless(gradient):
     config = variant(gradient=gradient, dtype="float64", draws=2)

@@ -15,6 +15,7 @@ from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion import CLAIMS, relu_sampling
 from proofs_checks.diffusion.relu_denoisers import LEVELS, RIVALS
+from proofs_checks.diffusion.relu_generalizing import distance_of_directions
 from proofs_checks.diffusion.relu_sampling import GENERALIZING, MEMORIZING, with_samples
 
 BY_ID = {claim.id.removeprefix("diffusion/"): claim for claim in CLAIMS if claim.part == "relu"}
@@ -144,3 +145,13 @@ def test_the_samples_are_named(experiment):
     assert names[0][0] == "faces"
     assert len({used.selected_sha256 for used in experiment.data}) == 3
     assert data.Dataset("", experiment.task("few").x).sha256 == experiment.data[1].selected_sha256
+
+
+def test_distance_of_directions_tells_distributions_apart_and_ignores_lengths():
+    rng = np.random.default_rng(0)
+    data, more = (rng.standard_normal((300, 5)) * [3, 2, 1, 1, 1] for _ in range(2))
+    assert abs(distance_of_directions(data, more)) < 0.01
+    np.testing.assert_allclose(
+        distance_of_directions(5 * data, more), distance_of_directions(data, more)
+    )
+    assert distance_of_directions(rng.standard_normal((300, 5)), more) > 0.05

@@ -23,21 +23,34 @@ def built(**settings):
 
 @pytest.fixture(scope="module")
 def experiment():
-    return built()
+    return built().draws[0]
 
 
-def test_default_samples_are_those_of_the_known_mixture(experiment):
-    mixture = separable_mixture(3, 32, rank=3, beta=-0.5, alpha=0.2)
-    x_ND, labels_N = mixture.sample(0, 300)
-    np.testing.assert_array_equal(experiment.problem.x, x_ND)
-    np.testing.assert_array_equal(experiment.problem.labels, labels_N)
-    np.testing.assert_array_equal(experiment.mixture.means, mixture.means)
-    np.testing.assert_array_equal(experiment.mixture.covs, mixture.covs)
+def test_default_samples_are_those_of_unequal_known_mixtures():
+    drawn = built(seeds=2, first_seed=7)
+    for seed, draw in zip((7, 8), drawn.draws, strict=True):
+        mixture = separable_mixture(
+            3, 48, rank=4, beta=-0.5, alpha=0.15, priors=(0.5, 0.3, 0.2), seed=seed
+        )
+        x_ND, labels_N = mixture.sample(seed, 160)
+        np.testing.assert_array_equal(draw.problem.x, x_ND)
+        np.testing.assert_array_equal(draw.problem.labels, labels_N)
+        assert np.bincount(labels_N).tolist() == [80, 48, 32]
+        np.testing.assert_array_equal(draw.mixture.covs, mixture.covs)
+    assert drawn.draws[0].training is drawn.draws[1].training
+    assert drawn.draws[0].training.seeds == ((7,),) * 4 + ((8,),) * 4
+
+
+def test_fresh_samples_of_two_draws_are_others():
+    first, second = built(seeds=2).draws
+    seeds = {draw.sample_seed(i) for draw in (first, second) for i in range(300)}
+    assert len(seeds) == 600
+    assert not np.array_equal(first.fresh[0][0], second.fresh[0][0])
 
 
 def test_the_default_data_have_a_name():
-    by_name = built(data="mixture", n=30)
-    np.testing.assert_array_equal(by_name.problem.x, built(n=30).problem.x)
+    by_name = built(data="mixture", n=30).draws[0]
+    np.testing.assert_array_equal(by_name.problem.x, built(n=30).draws[0].problem.x)
     assert by_name.mixture is not None
     assert by_name.tight is not by_name.problem
 

@@ -12,12 +12,18 @@ from proofs_checks.blocks import predict_on
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.hybrid.experiment import (
+    COUNTS,
+    NORMS,
+    REPEATED_DECAY,
+    REPEATED_SIGMA,
     build,
     duplicated_clusters,
     from_weights,
     hybrid_labels,
     hybrid_widths,
+    repeated_problem,
 )
+from proofs_checks.monte_carlo import TRAINED_MARGIN
 
 
 def built(**settings):
@@ -26,11 +32,11 @@ def built(**settings):
 
 @pytest.fixture(scope="module")
 def experiment():
-    return built()
+    return built().draws[0]
 
 
 def test_duplicates_are_clusters_of_their_own(experiment):
-    x_ND = experiment.problem.x[np.random.default_rng(0).permutation(300)]
+    x_ND = experiment.problem.x[np.random.default_rng(0).permutation(200)]
     labels_N, note = hybrid_labels(x_ND, None)
     assert note.startswith("2 duplicated samples found")
     duplicated_K = duplicated_clusters(x_ND, labels_N)
@@ -40,8 +46,8 @@ def test_duplicates_are_clusters_of_their_own(experiment):
 
 
 def test_the_default_data_have_a_name():
-    by_name = built(data="mixture", n=30)
-    np.testing.assert_array_equal(by_name.problem.x, built(n=30).problem.x)
+    by_name = built(data="mixture", n=30).draws[0]
+    np.testing.assert_array_equal(by_name.problem.x, built(n=30).draws[0].problem.x)
     assert by_name.tight is not by_name.problem
 
 
@@ -80,5 +86,24 @@ def test_weights_by_the_formula_are_verified(experiment):
 
 
 def test_too_few_samples_are_refused():
-    with pytest.raises(InputError, match="n: 4 clusters need twice as many, got 7"):
+    with pytest.raises(InputError, match="n: 4 unequal clusters need five times as many, got 7"):
         built(n=7)
+
+
+def test_repeated_samples_occur_unequally_often():
+    p = repeated_problem(3)
+    assert np.bincount(p.labels).tolist() == list(COUNTS)
+    assert len(np.unique(p.x, axis=0)) == len(COUNTS)
+    np.testing.assert_allclose(np.unique(np.linalg.norm(p.x, axis=1).round(9)), NORMS)
+    # nλ/n_ℓ of the rarest, relative to its squared norm.
+    shrinkage = len(p.x) * p.lam / COUNTS[0] / NORMS[0] ** 2
+    np.testing.assert_allclose(shrinkage, REPEATED_DECAY)
+    assert predict_on(p).margin > TRAINED_MARGIN
+
+
+def test_both_data_sets_of_a_draw_are_trained_together():
+    drawn = built(seeds=3)
+    training = drawn.draws[0].training
+    assert [len(x_ND) for x_ND in training.data_sets] == [200, 168] * 3
+    assert training.levels[1] == (REPEATED_SIGMA, drawn.draws[0].repeated.lam)
+    assert not training.done

@@ -8,7 +8,8 @@ import pytest
 from proofs_checks import memorize
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
-from proofs_checks.memorize.experiment import build
+from proofs_checks.memorize.experiment import build, drawn_samples
+from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 
 
 @pytest.fixture(scope="module")
@@ -18,7 +19,7 @@ def experiment():
 
 
 def test_claim_expected_to_fail_holds_where_it_should(experiment):
-    (claim,) = (c for c in memorize.CLAIMS if c.expected is Verdict.FAILS)
+    (claim,) = (c for c in memorize.CLAIMS if c.id == "unseen/f-emp-off-data")
     on_data = replace(experiment, unseen=experiment.problem.x)
     assert check(claim, on_data).verdict is Verdict.HOLDS
 
@@ -28,6 +29,7 @@ def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment):
     correlated = replace(
         experiment,
         problem=replace(experiment.problem, x=x_ND, lam=1e-3),
+        tight=replace(experiment.problem, x=x_ND, lam=1e-3),
         training=replace(experiment.training, data_sets=(x_ND,)),
     )
     for claim in memorize.CLAIMS:
@@ -42,3 +44,23 @@ def test_fewer_units_than_samples_are_vacuous():
     narrow = build(config, lambda what, done, total: None)
     assert {check(claim, narrow).verdict for claim in memorize.CLAIMS} == {Verdict.VACUOUS}
     assert narrow.arrays.keys() >= {"x", "sigma", "lam"}
+
+
+def test_default_data_sets_are_drawn_from_two_kinds_and_separable():
+    drawn = build(RunConfig("memorize", seeds=2), lambda what, done, total: None)
+    faces, patches = drawn.draws
+    assert (faces.dataset.name, patches.dataset.name) == ("faces", "patches")
+    assert faces.problem.x.shape == patches.problem.x.shape == (5, 625)
+    for draw in drawn.draws:
+        assert draw.z > TRAINED_MARGIN
+        assert draw.tight_z > EXACT_MARGIN
+        assert not any(np.all(draw.unseen == x_D, axis=1).any() for x_D in draw.problem.x)
+    assert not faces.training.done
+    assert drawn.settings["z"].startswith(f"{np.median([faces.z, patches.z]):.2f} (median of 2")
+    assert len(drawn.data) == 2
+
+
+def test_pools_differ_between_seeds():
+    (faces, first), (_, second) = drawn_samples(0, 5), drawn_samples(2, 5)
+    assert faces.name == "faces"
+    assert set(first) != set(second)

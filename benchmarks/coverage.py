@@ -1,0 +1,175 @@
+"""How often do our 95% intervals cover the truth? ``python -m benchmarks.coverage``
+
+Prints, as a Markdown table, the share of simulated samples whose interval covers the truth, for
+every type of interval at the numbers of values, cases and positives in use. About 20 s.
+"""
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import ndtri
+
+from dae_theory.commands import option, run_main
+from dae_theory.statistics import (
+    Interval,
+    area_ends,
+    grouped_share_interval,
+    mean_interval,
+    ratio_interval,
+    share_interval,
+    size_interval,
+)
+
+COUNTS = (2, 3, 4, 8, 16, 30)  # seeds and data sets in use
+AREAS = (0.5, 0.7, 0.85, 0.95)
+GROUPS = ((5, 5), (5, 20), (5, 100), (20, 100))  # positives and negatives in use
+SHARES = (0.02, 0.1, 0.3, 0.5)
+CASES = 250  # samples of each net whose share of copies is counted
+
+
+@dataclass(frozen=True)
+class Options:
+    """How long to simulate."""
+
+    repeats: int = option(10_000, "Simulated samples for each number.")
+
+
+Draw = Callable[[np.random.Generator, tuple[int, int]], Float[np.ndarray, "R N"]]
+
+# Distributions that errors over seeds may have, and their means.
+VALUES: dict[str, tuple[Draw, float]] = {
+    "normal": (lambda rng, shape: rng.standard_normal(shape), 0.0),
+    "size of a normal": (lambda rng, shape: abs(rng.standard_normal(shape)), (2 / np.pi) ** 0.5),
+    "uniform": (lambda rng, shape: rng.random(shape), 0.5),
+    "gamma(4)": (lambda rng, shape: rng.gamma(4.0, size=shape), 4.0),
+    "exponential": (lambda rng, shape: rng.exponential(size=shape), 1.0),
+}
+
+
+def share_covered(intervals: list[Interval], truth: float) -> float:
+    """Share of the intervals that hold the truth."""
+    low, high = np.array([interval[1:] for interval in intervals]).T
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+def of_means(distribution: str, count: int, repeats: int) -> float:
+    """`mean_interval` of ``count`` values."""
+    draw, truth = VALUES[distribution]
+    samples_RN = draw(np.random.default_rng(count), (repeats, count))
+    return share_covered([mean_interval(values_N) for values_N in samples_RN], truth)
+
+
+def of_sizes(bias: float, count: int, repeats: int) -> float:
+    """`size_interval` of a signed mean of ``count`` normal values."""
+    samples_RN = bias + np.random.default_rng(count).standard_normal((repeats, count))
+    return share_covered(
+        [size_interval(mean_interval(v, symmetric=True)) for v in samples_RN], abs(bias)
+    )
+
+
+def of_ratios(count: int, repeats: int) -> float:
+    """`ratio_interval` of ``count`` pairs of normal values."""
+    noise_2RN = np.random.default_rng(count).standard_normal((2, repeats, count))
+    below_RN = 5 + noise_2RN[0]
+    above_RN = 1.5 * below_RN + 0.3 * noise_2RN[1]
+    pairs = zip(above_RN, below_RN, strict=True)
+    return share_covered([ratio_interval(above_N, below_N) for above_N, below_N in pairs], 1.5)
+
+
+def of_shares(share: float, count: int, repeats: int) -> float:
+    """`share_interval` of ``count`` cases."""
+    counted_R = np.random.default_rng(count).binomial(count, share, repeats)
+    ends = [share_interval(k, count) for k in range(count + 1)]
+    return share_covered([ends[k] for k in counted_R], share)
+
+
+def of_grouped_shares(share: float, count: int, repeats: int) -> float:
+    """`grouped_share_interval` of ``count`` groups whose shares differ: beta-binomial, the shares
+    of groups with standard deviation share/4."""
+    rng = np.random.default_rng(count)
+    concentration = 16 * (1 - share) / share - 1
+    of_groups = rng.beta(share * concentration, (1 - share) * concentration, (repeats, count))
+    shares_RS = rng.binomial(CASES, of_groups) / CASES
+    return share_covered([grouped_share_interval(shares_S, CASES) for shares_S in shares_RS], share)
+
+
+def of_areas(area: float, groups: tuple[int, int], repeats: int, exponential: bool) -> float:
+    """`area_under_roc_interval`, scores normal with equal variance, or exponential."""
+    positives, negatives = groups
+    rng = np.random.default_rng(positives)
+    if exponential:
+        positive_RP = area / (1 - area) * rng.exponential(size=(repeats, positives))
+        negative_RN = rng.exponential(size=(repeats, negatives))
+    else:
+        distance = 2**0.5 * float(ndtri(area))
+        positive_RP = distance + rng.standard_normal((repeats, positives))
+        negative_RN = rng.standard_normal((repeats, negatives))
+    above_R = np.array(
+        [
+            np.searchsorted(np.sort(negative_N), positive_P).sum()
+            for positive_P, negative_N in zip(positive_RP, negative_RN, strict=True)
+        ]
+    )
+    found, times = np.unique(above_R, return_counts=True)
+    total = positives * negatives
+    ends = [area_ends(above / total, positives, negatives) for above in found]
+    covers = [low <= area <= high for low, high in ends]
+    return float(np.sum(times * covers) / repeats)
+
+
+def table(repeats: int) -> list[tuple[str, list[float]]]:
+    """Every type of interval: what of, and its coverage at COUNTS, or at GROUPS."""
+    rows = [
+        (f"`mean_interval`, {name} values", [of_means(name, n, repeats) for n in COUNTS])
+        for name in VALUES
+    ]
+    rows += [
+        (f"`size_interval`, bias {bias:g} σ", [of_sizes(bias, n, repeats) for n in COUNTS])
+        for bias in (0.0, 0.5, 2.0)
+    ]
+    rows += [("`ratio_interval`", [of_ratios(n, repeats) for n in COUNTS])]
+    rows += [
+        (f"`share_interval`, {share:g}", [of_shares(share, n, repeats) for n in COUNTS])
+        for share in SHARES
+    ]
+    rows += [
+        (
+            f"`grouped_share_interval`, {share:g} ± {share / 4:g}",
+            [of_grouped_shares(share, n, repeats) for n in COUNTS],
+        )
+        for share in (0.1, 0.3)
+    ]
+    return rows
+
+
+def area_table(repeats: int) -> list[tuple[str, list[float]]]:
+    """The same for areas under the ROC curve."""
+    return [
+        (
+            f"AUROC {area:g}, {'exponential' if exponential else 'normal'} scores",
+            [of_areas(area, groups, repeats, exponential) for groups in GROUPS],
+        )
+        for exponential in (False, True)
+        for area in AREAS
+    ]
+
+
+def print_tables(options: Options) -> int:
+    """Print both tables; returns the exit status."""
+    for columns, rows in (
+        ([f"n = {n}" for n in COUNTS], table(options.repeats)),
+        ([f"{p} against {n}" for p, n in GROUPS], area_table(options.repeats)),
+    ):
+        print("| interval of | " + " | ".join(columns) + " |")
+        print("|---" * (len(columns) + 1) + "|")
+        for name, values in rows:
+            print(f"| {name} | " + " | ".join(f"{100 * value:.1f}" for value in values) + " |")
+        print()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_main(print_tables, Options, sys.argv, __doc__))
