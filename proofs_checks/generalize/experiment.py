@@ -130,9 +130,13 @@ class Generalization:
 
     @property
     def samples(self) -> tuple[Float[np.ndarray, "N D"], ...]:
-        """What nets are trained on: all samples, two halves of them, one of each cluster."""
+        """What nets are trained on: all samples, two halves of them, one of each cluster.
+
+        Few are repeated: the objective stays the same, and each step sees as many noisy inputs.
+        """
         x_ND = self.problem.x
-        return x_ND, x_ND[::2], x_ND[1::2], self.exemplars
+        parts = x_ND, x_ND[::2], x_ND[1::2], self.exemplars
+        return tuple(np.tile(part, (len(x_ND) // max(len(part), 1), 1)) for part in parts)
 
     @cached_property
     def stopped(self) -> Stopped:
