@@ -176,6 +176,8 @@ def build(config: RunConfig, progress: Progress) -> Memorization:
     lam = stored_decay(x_ND) if config.lam is None else config.lam
     problem = Problem(x_ND, config.sigma or STORED_SIGMA, lam)
     how = TrainConfig(width, problem.sigma, lam, steps=STEPS, learning_rate=LEARNING_RATE)
+    # Fewer samples are repeated: the same objective, and a step sees as many noisy inputs.
+    repeated_ND = np.tile(x_ND, (-(-DEFAULT_N // len(x_ND)), 1))
     what = "training memorizing nets"
     return Memorization(
         problem,
@@ -183,7 +185,7 @@ def build(config: RunConfig, progress: Progress) -> Memorization:
         unseen=dataset.x[rest] if len(rest) else gaussian_inputs(x_ND),
         dataset=dataset,
         note=note,
-        training=Training((x_ND,), how, config.trainer, config.seed_list, what, progress),
+        training=Training((repeated_ND,), how, config.trainer, config.seed_list, what, progress),
     )
 
 
