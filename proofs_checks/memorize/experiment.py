@@ -216,8 +216,9 @@ def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
         steps=STEPS,
         learning_rate=LEARNING_RATE,
     )
+    # Fewer samples are repeated: the same objective, and a step sees as many noisy inputs.
     training = Training(
-        tuple(p.x for p in problems),
+        tuple(np.tile(p.x, (-(-DEFAULT_N // len(p.x)), 1)) for p in problems),
         how,
         config.trainer,
         starts,
