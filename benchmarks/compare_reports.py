@@ -22,18 +22,19 @@ NUMBERS = ("measured", "predicted", "error")
 class Options:
     """What is compared."""
 
-    old: str | None = option(None, "Folder of the earlier run.")
-    new: str | None = option(None, "Folder of the later run.")
+    old: str | None = option(None, "Folder of the earlier run, or several with commas between.")
+    new: str | None = option(None, "Folder of the later run, or several.")
     relative: float = option(1e-6, "Largest relative difference that counts as rounding.")
     verdicts: bool = option(False, "Compare verdicts and how they came about, not numbers.")
     absolute: float = option(1e-10, "Largest absolute difference that counts as rounding.")
 
 
-def claims_of(folder: str | None) -> list[dict]:
-    """The claims of a run's report; schema 1 and 2 agree on what is compared."""
-    if folder is None:
+def claims_of(folders: str | None) -> list[dict]:
+    """The claims of the reports of runs; schema 1 and 2 agree on what is compared."""
+    if folders is None:
         raise InputError("give both --old=DIR and --new=DIR")
-    return read_settings(Path(folder) / "report.json")["claims"]
+    reports = [read_settings(Path(folder) / "report.json") for folder in folders.split(",")]
+    return [claim for report in reports for claim in report["claims"]]
 
 
 def differing(old: dict, new: dict, relative: float, absolute: float) -> list[str]:
