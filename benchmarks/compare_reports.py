@@ -76,25 +76,29 @@ def reasons(before: dict, claim: dict) -> str:
             found.append(f"{name} {before[name]} → {claim[name]}")
     if before["statement"] != claim["statement"]:
         found.append(f"now says: {claim['statement']}")
-    if "data sets" in claim["note"] and "data sets" not in before["note"]:
-        found.append(claim["note"].rpartition("; ")[2])
     if claim["verdict"] == "vacuous":
         unmet = [name for name, a in claim["assumptions"].items() if not a["met"]]
         found.append(f"not met: {', '.join(unmet)}")
-    return "; ".join(found) or "judged as before, on other seeds"
+    return "; ".join(found)
 
 
 def compare_verdicts(options: Options) -> int:
-    """Print the table of verdicts; returns the exit status."""
+    """Print the table of verdicts that changed or are judged otherwise; returns the exit status."""
     print("| claim | kind | before | now | error | tolerance | what changed |")
     print("|---|---|---|---|---|---|---|")
-    pairs = matched(claims_of(options.old), claims_of(options.new))
-    for before, claim in pairs:
+    unchanged: dict[str, list[str]] = {}
+    for before, claim in matched(claims_of(options.old), claims_of(options.new)):
         numbers = (f"{claim['error']:.2g}" if claim["error"] is not None else "–",)
         numbers += (f"{claim['tolerance']:g}",)
         was, why = ("–", "new") if before is None else (before["verdict"], reasons(before, claim))
+        if was == claim["verdict"] and not why:
+            unchanged.setdefault(was, []).append(claim["id"])
+            continue
         row = [claim["id"], claim["kind"], was, claim["verdict"], *numbers, why]
         print("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |")
+    print("\nSame verdict, judged as before:")
+    for verdict, ids in unchanged.items():
+        print(f"{len(ids)} {verdict}: {', '.join(ids)}")
     return 0
 
 

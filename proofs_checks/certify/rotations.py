@@ -119,7 +119,8 @@ def rotations(r: Rotations) -> Measured:
         float(np.mean(rotated.even)),
         rotated.even / rotated.end,
         r.seeds,
-        f"error: z of the even O over that at the end; z of random O {rotated.start.min():.2f} … {rotated.start.max():.2f}, at the end "
+        "error: z of the even O over that at the end; z of random O "
+        f"{rotated.start.min():.2f} … {rotated.start.max():.2f}, at the end "
         f"{rotated.end.min():.2f} … {rotated.end.max():.2f}; loss above (3), by the even O's: "
         f"{rotated.excess.min():.2f} … {rotated.excess.max():.2f}",
     )
@@ -128,8 +129,8 @@ def rotations(r: Rotations) -> Measured:
 CLAIMS = (
     Claim(
         id="certify/rotations",
-        statement="Minimizing over O in (4) keeps or widens the gate margin of the even O, on average "
-        "over mixtures: in 1 of 8 on which it was judged it ends .3% narrower.",
+        statement="Minimizing over O in (4) keeps or widens the gate margin of the even O, on "
+        "average: in 1 of 8 mixtures on which it was judged it ends .3% narrower.",
         source="docs/THEORY.md#rotations",
         measure=rotations,
         tolerance=1.0,
