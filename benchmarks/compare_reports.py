@@ -22,18 +22,19 @@ NUMBERS = ("measured", "predicted", "error")
 class Options:
     """What is compared."""
 
-    old: str | None = option(None, "Folder of the earlier run.")
-    new: str | None = option(None, "Folder of the later run.")
+    old: str | None = option(None, "Folder of the earlier run, or several with commas between.")
+    new: str | None = option(None, "Folder of the later run, or several.")
     relative: float = option(1e-6, "Largest relative difference that counts as rounding.")
     verdicts: bool = option(False, "Compare verdicts and how they came about, not numbers.")
     absolute: float = option(1e-10, "Largest absolute difference that counts as rounding.")
 
 
-def claims_of(folder: str | None) -> list[dict]:
-    """The claims of a run's report; schema 1 and 2 agree on what is compared."""
-    if folder is None:
+def claims_of(folders: str | None) -> list[dict]:
+    """The claims of the reports of runs; schema 1 and 2 agree on what is compared."""
+    if folders is None:
         raise InputError("give both --old=DIR and --new=DIR")
-    return read_settings(Path(folder) / "report.json")["claims"]
+    reports = [read_settings(Path(folder) / "report.json") for folder in folders.split(",")]
+    return [claim for report in reports for claim in report["claims"]]
 
 
 def differing(old: dict, new: dict, relative: float, absolute: float) -> list[str]:
@@ -75,25 +76,29 @@ def reasons(before: dict, claim: dict) -> str:
             found.append(f"{name} {before[name]} → {claim[name]}")
     if before["statement"] != claim["statement"]:
         found.append(f"now says: {claim['statement']}")
-    if "data sets" in claim["note"] and "data sets" not in before["note"]:
-        found.append(claim["note"].rpartition("; ")[2])
     if claim["verdict"] == "vacuous":
         unmet = [name for name, a in claim["assumptions"].items() if not a["met"]]
         found.append(f"not met: {', '.join(unmet)}")
-    return "; ".join(found) or "judged as before, on other seeds"
+    return "; ".join(found)
 
 
 def compare_verdicts(options: Options) -> int:
-    """Print the table of verdicts; returns the exit status."""
+    """Print the table of verdicts that changed or are judged otherwise; returns the exit status."""
     print("| claim | kind | before | now | error | tolerance | what changed |")
     print("|---|---|---|---|---|---|---|")
-    pairs = matched(claims_of(options.old), claims_of(options.new))
-    for before, claim in pairs:
+    unchanged: dict[str, list[str]] = {}
+    for before, claim in matched(claims_of(options.old), claims_of(options.new)):
         numbers = (f"{claim['error']:.2g}" if claim["error"] is not None else "–",)
         numbers += (f"{claim['tolerance']:g}",)
         was, why = ("–", "new") if before is None else (before["verdict"], reasons(before, claim))
+        if was == claim["verdict"] and not why:
+            unchanged.setdefault(was, []).append(claim["id"])
+            continue
         row = [claim["id"], claim["kind"], was, claim["verdict"], *numbers, why]
         print("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |")
+    print("\nSame verdict, judged as before:")
+    for verdict, ids in unchanged.items():
+        print(f"{len(ids)} {verdict}: {', '.join(ids)}")
     return 0
 
 

@@ -125,9 +125,11 @@ def test_verdicts_of_two_reports(tmp_path, capsys):
         **{"verdict": "holds", "error": 0.1, "tolerance": 0.2, "note": "", "assumptions": {}},
     }
     renamed = claim | {"id": "b/moved", "statement": "Two.", "tolerance": 1.0}
-    old = [claim, renamed | {"id": "old/moved", "tolerance": 0.5}]
+    kept = claim | {"id": "d/kept", "statement": "Four."}
+    old = [claim, kept, renamed | {"id": "old/moved", "tolerance": 0.5}]
     new = [
-        claim | {"verdict": "fails", "note": "8 data sets"},
+        claim | {"verdict": "fails"},
+        kept,
         renamed | {"verdict": "vacuous", "assumptions": {"z": {"met": False}}},
         claim | {"id": "c/new", "statement": "Three.", "error": None},
     ]
@@ -136,9 +138,11 @@ def test_verdicts_of_two_reports(tmp_path, capsys):
         (tmp_path / name / "report.json").write_text(json.dumps({"claims": claims}))
     options = ["compare", f"--old={tmp_path / 'old'}", f"--new={tmp_path / 'new'}", "--verdicts"]
     assert compare_reports.main(options) == 0
-    rows = [line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines()[2:]]
+    table, _, same = capsys.readouterr().out.partition("\n\n")
+    assert same.splitlines()[1:] == ["1 holds: d/kept"]
+    rows = [line.strip("|").strip().split(" | ") for line in table.splitlines()[2:]]
     assert rows == [
-        ["a/same", "exact", "holds", "fails", "0.1", "0.2", "8 data sets"],
+        ["a/same", "exact", "holds", "fails", "0.1", "0.2", ""],
         ["b/moved", "exact", "holds", "vacuous", "0.1", "1", "tolerance 0.5 → 1.0; not met: z"],
         ["c/new", "exact", "–", "holds", "–", "0.2", "new"],
     ]

@@ -14,7 +14,7 @@ from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 
 @pytest.fixture(scope="module")
 def experiment():
-    config = RunConfig("memorize", quick=True, data="simplex", n=4, p=40, sigma=0.02)
+    config = RunConfig("memorize", quick=True, data="simplex", n=4, p=40, sigma=0.02, lam=0.005)
     return build(config, lambda what, done, total: None)
 
 
