@@ -26,7 +26,6 @@ from dae_theory.diffusion.denoisers import (
     homogeneous_empirical_denoiser,
     local_pca_denoiser,
 )
-from dae_theory.diffusion.jacobian import jacobian_matrices
 
 PADDED = 10_000  # training images are padded to so many
 KINDS = ("training", "held_out")
@@ -95,18 +94,28 @@ def _noisy_images(
 
 def _exact_points(rung: Rung, drawn: Drawn, config: LadderConfig, seed: int) -> dict[str, Points]:
     """At the same points, of the exact denoiser of the training images, in float64."""
+    points = {}
     with jax.enable_x64(True):
-        denoiser = exact_denoiser(rung.kind, drawn.training.astype(np.float64))
-        points = {}
+        training_ND = jnp.asarray(drawn.training, jnp.float64)
         for kind, (x_ND, y_ND) in _noisy_images(drawn, config, seed).items():
-            y_ND = y_ND.astype(np.float64)
-            matrix_NDD = jacobian_matrices(denoiser, y_ND, config.sigma, rows=64)
-            denoised_ND = np.asarray(denoiser(jnp.asarray(y_ND), config.sigma))
-            points[kind] = Points(x_ND, y_ND, denoised_ND, matrix_NDD)
-        return points
+            y_ND = jnp.asarray(y_ND, jnp.float64)
+            outputs = _exact_outputs(rung.kind, training_ND, y_ND, config.sigma)
+            points[kind] = Points(x_ND, np.asarray(y_ND), *map(np.asarray, outputs))
+    return points
 
 
-def exact_denoiser(kind: str, x_ND: Float[np.ndarray, "N D"]) -> Denoiser:
+@functools.partial(jax.jit, static_argnames="kind")
+def _exact_outputs(kind: str, x_ND: Array, y_MD: Array, sigma: float) -> tuple[Array, Array]:
+    """Denoised images (M, D) and Jacobians (M, D, D)."""
+    denoiser = exact_denoiser(kind, x_ND)
+
+    def at(y_D):
+        return denoiser(y_D[None], sigma)[0]
+
+    return jax.lax.map(at, y_MD), jax.lax.map(jax.jacrev(at), y_MD)
+
+
+def exact_denoiser(kind: str, x_ND: Float[Array, "N D"]) -> Denoiser:
     """One of EXACT, of the training images."""
     if kind == "f_emp":
         return empirical_denoiser(x_ND)
@@ -118,7 +127,7 @@ def exact_denoiser(kind: str, x_ND: Float[np.ndarray, "N D"]) -> Denoiser:
     return stored_denoiser(x_ND)
 
 
-def stored_denoiser(x_ND: Float[np.ndarray, "N D"]) -> Denoiser:
+def stored_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:
     """m x̂x̂ᵀy with (5) at λ = 0, of the training image x in whose direction y is longest: the net
     of (5) where no other gate is open."""
     x_ND = jnp.asarray(x_ND)
@@ -147,7 +156,7 @@ def _measured(
     return found
 
 
-@functools.lru_cache(maxsize=16)
+@functools.lru_cache(maxsize=10)
 def _operators(
     data: str, n: int, points: int, seed: int, sigma: float, kind: str
 ) -> dict[str, Float[np.ndarray, "N D D"]]:

@@ -15,7 +15,7 @@ COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)
 FEW, MANY = 30, 3000  # images at which the nets that differ in one thing are compared
 LOCAL_PCA_SHARE = 10  # one of so many training images is a neighbour
 WIDTH = 128
-STEPS = 4000
+STEPS = 3000
 
 
 @dataclass(frozen=True)
@@ -94,21 +94,18 @@ class LadderConfig:
 
 
 def _of_kinds(data: str, kinds: Iterable[str], counts: Iterable[int]) -> tuple[Rung, ...]:
-    return tuple(Rung(data, n, kind) for kind in kinds for n in counts)
+    return tuple(Rung(data, n, kind) for n in counts for kind in kinds)
 
 
 GROUPS: dict[str, tuple[Rung, ...]] = {
     "core": tuple(Rung("fashion_mnist", n, PLAIN, depth) for n in COUNTS for depth in DEPTHS),
-    "exact": (
-        *_of_kinds("fashion_mnist", EXACT, (FEW, 300, MANY)),
-        *_of_kinds("fashion_mnist", (UNTRAINED,), (FEW, MANY)),
-    ),
+    "exact": _of_kinds("fashion_mnist", (*EXACT, UNTRAINED), (FEW, MANY, COUNTS[-1])),
     "changes": _of_kinds("fashion_mnist", CHANGES, (FEW, MANY)),
     "second": (
-        *(Rung("faces", n, PLAIN, depth) for n in (10, 30) for depth in DEPTHS),
-        *(Rung("patches", n, PLAIN, depth) for n in (FEW, MANY, 10_000) for depth in (1, 3)),
+        *(Rung("faces", n, PLAIN, depth) for n in (10, FEW) for depth in DEPTHS),
+        *_of_kinds("faces", (*EXACT, UNTRAINED), (10, FEW)),
+        *(Rung("patches", n, PLAIN, depth) for n in (FEW, COUNTS[-1]) for depth in DEPTHS),
+        *_of_kinds("patches", (*EXACT, UNTRAINED), (FEW, COUNTS[-1])),
         *_of_kinds("shuffled", (PLAIN,), (FEW, MANY)),
-        *_of_kinds("faces", EXACT, (30,)),
-        *_of_kinds("patches", EXACT, (FEW, MANY)),
     ),
 }

@@ -24,7 +24,7 @@ class Schedule:
     """
 
     sigma: float = 0.3
-    steps: int = 4000
+    steps: int = 3000
     batch_size: int = 64
     learning_rate: float = 2e-3
 
