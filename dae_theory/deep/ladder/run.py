@@ -18,7 +18,17 @@ from dae_theory.deep.ladder.measure import (
     operator_quantities,
 )
 from dae_theory.deep.ladder.nets import SIDE, NetConfig, denoise, hidden_layers, jacobian
-from dae_theory.deep.ladder.rungs import EXACT, LOCAL_PCA_SHARE, LadderConfig, Rung
+from dae_theory.deep.ladder.rungs import (
+    EXACT,
+    F_EMP,
+    HOMOGENEOUS,
+    LOCAL_PCA,
+    LOCAL_PCA_MOST,
+    LOCAL_PCA_SHARE,
+    MOST,
+    LadderConfig,
+    Rung,
+)
 from dae_theory.deep.ladder.training import train_nets
 from dae_theory.diffusion.denoisers import (
     Denoiser,
@@ -27,7 +37,7 @@ from dae_theory.diffusion.denoisers import (
     local_pca_denoiser,
 )
 
-PADDED = 10_000  # training images are padded to so many
+PADDED = MOST  # training images are padded to so many
 KINDS = ("training", "held_out")
 LAYER_IMAGES, LAYER_DRAWS = 256, 4
 
@@ -117,12 +127,12 @@ def _exact_outputs(kind: str, x_ND: Array, y_MD: Array, sigma: float) -> tuple[A
 
 def exact_denoiser(kind: str, x_ND: Float[Array, "N D"]) -> Denoiser:
     """One of EXACT, of the training images."""
-    if kind == "f_emp":
+    if kind == F_EMP:
         return empirical_denoiser(x_ND)
-    if kind == "homogeneous f_emp":
+    if kind == HOMOGENEOUS:
         return homogeneous_empirical_denoiser(x_ND)
-    if kind == "local PCA":
-        neighbours = max(len(x_ND) // LOCAL_PCA_SHARE, 2)
+    if kind == LOCAL_PCA:
+        neighbours = min(max(len(x_ND) // LOCAL_PCA_SHARE, 2), LOCAL_PCA_MOST)
         return local_pca_denoiser(x_ND, neighbours, min(neighbours - 1, x_ND.shape[1]))
     return stored_denoiser(x_ND)
 

@@ -9,11 +9,15 @@ from dae_theory.deep.ladder.nets import CHANGES, PLAIN, NetConfig
 from dae_theory.deep.ladder.training import Schedule
 
 UNTRAINED = "untrained"
-EXACT = ("f_emp", "homogeneous f_emp", "local PCA", "equation (5)")
+F_EMP, HOMOGENEOUS, LOCAL_PCA, FIVE = "f_emp", "homogeneous f_emp", "local PCA", "equation (5)"
+EXACT = (F_EMP, HOMOGENEOUS, LOCAL_PCA, FIVE)
+FEW_CONTROLS = (F_EMP, HOMOGENEOUS, FIVE, UNTRAINED)  # where nets memorize
+MANY_CONTROLS = (F_EMP, LOCAL_PCA, UNTRAINED)  # where they generalize
 DEPTHS = (1, 2, 3, 4)
 COUNTS = (10, 30, 100, 300, 1000, 3000, 10_000)
+MOST = COUNTS[-1]
 FEW, MANY = 30, 3000  # images at which the nets that differ in one thing are compared
-LOCAL_PCA_SHARE = 10  # one of so many training images is a neighbour
+LOCAL_PCA_SHARE, LOCAL_PCA_MOST = 10, 300  # one of 10 training images is a neighbour, 300 at most
 WIDTH = 128
 STEPS = 3000
 
@@ -99,13 +103,17 @@ def _of_kinds(data: str, kinds: Iterable[str], counts: Iterable[int]) -> tuple[R
 
 GROUPS: dict[str, tuple[Rung, ...]] = {
     "core": tuple(Rung("fashion_mnist", n, PLAIN, depth) for n in COUNTS for depth in DEPTHS),
-    "exact": _of_kinds("fashion_mnist", (*EXACT, UNTRAINED), (FEW, MANY, COUNTS[-1])),
+    "exact": (
+        *_of_kinds("fashion_mnist", FEW_CONTROLS, (10, FEW)),
+        *_of_kinds("fashion_mnist", MANY_CONTROLS, (MANY, MOST)),
+    ),
     "changes": _of_kinds("fashion_mnist", CHANGES, (FEW, MANY)),
     "second": (
         *(Rung("faces", n, PLAIN, depth) for n in (10, FEW) for depth in DEPTHS),
-        *_of_kinds("faces", (*EXACT, UNTRAINED), (10, FEW)),
-        *(Rung("patches", n, PLAIN, depth) for n in (FEW, COUNTS[-1]) for depth in DEPTHS),
-        *_of_kinds("patches", (*EXACT, UNTRAINED), (FEW, COUNTS[-1])),
+        *_of_kinds("faces", FEW_CONTROLS, (10, FEW)),
+        *(Rung("patches", n, PLAIN, depth) for n in (FEW, MOST) for depth in DEPTHS),
+        *_of_kinds("patches", FEW_CONTROLS, (FEW,)),
+        *_of_kinds("patches", MANY_CONTROLS, (MOST,)),
         *_of_kinds("shuffled", (PLAIN,), (FEW, MANY)),
     ),
 }
