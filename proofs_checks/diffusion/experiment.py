@@ -19,8 +19,8 @@ from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.diffusion import (
     deep_copies,
     deep_denoisers,
-    deep_ladder,
     jacobian_study,
+    ladder_study,
     relu_sampling,
 )
 from proofs_checks.diffusion.exact import ExactSampling
@@ -79,9 +79,9 @@ class Diffusion:
         return jacobian_study.build(self.config, self.shipped)
 
     @cached_property
-    def ladder(self) -> deep_ladder.LadderStudy:
+    def ladder(self) -> ladder_study.LadderStudy:
         """What was measured of deep nets without biases, and of nets that differ in one thing."""
-        return deep_ladder.build()
+        return ladder_study.build()
 
     @property
     def built(self) -> dict[str, Any]:
