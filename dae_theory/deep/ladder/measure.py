@@ -53,6 +53,8 @@ def jacobian_quantities(points: Points, sigma: float) -> dict[str, float]:
     summary = summarize_jacobians(jacobians)
     square_N = np.sum(points.clean.astype(np.float64) ** 2, axis=1)
     moved_ND = np.einsum("nde,ne->nd", points.matrix, points.noisy)
+    with np.errstate(invalid="ignore"):  # a denoiser that is 0 has no degree
+        degree_N = np.sum(moved_ND * points.denoised, axis=1) / np.sum(points.denoised**2, axis=1)
     found = {
         "trace": summary.trace,
         "participation": summary.participation_ratio,
@@ -60,7 +62,7 @@ def jacobian_quantities(points: Points, sigma: float) -> dict[str, float]:
         "top": summary.top,
         "antisymmetric": summary.asymmetry**2,
         "gain_of_5": square_N / (square_N + sigma**2),
-        "degree": np.sum(moved_ND * points.denoised, axis=1) / np.sum(points.denoised**2, axis=1),
+        "degree": degree_N,
         "error": np.sum((points.denoised - points.clean) ** 2, axis=1) / np.mean(square_N),
     }
     for prefix, x_ND in (("", points.clean), ("other_", np.roll(points.clean, 1, axis=0))):

@@ -57,7 +57,8 @@ class LadderConfig:
       first_seed: of the nets and their images; those from 1000 on were not used in development.
       seeds: nets of each rung, each on images of its own.
       groups: of rungs, in this order: core (depth by number of images), exact (denoisers), changes
-        (of the net, few images), second (data sets), many (changes, many images).
+        (of the net, few images), second (data sets), between (numbers of images), rest (controls,
+        and changes at many images).
       steps: of Adam.
       sigma: noise level at which nets are trained and looked at.
       points: images of each kind at which Jacobians are taken, at most.
@@ -66,7 +67,7 @@ class LadderConfig:
     first_seed: int = option(1000, "First seed; those below 1000 served the development.")
     seeds: int = option(5, "Nets of each rung, each on images of its own.")
     groups: tuple[str, ...] = option(
-        ("core", "exact", "changes", "second", "many"), "Of rungs, in this order."
+        ("core", "exact", "changes", "second", "between", "rest"), "Of rungs, in this order."
     )
     steps: int = option(STEPS, "Of Adam.")
     sigma: float = option(0.3, "Noise level; images are in [−1, 1].")
@@ -103,21 +104,28 @@ def _of_kinds(data: str, kinds: Iterable[str], counts: Iterable[int]) -> tuple[R
 
 
 GROUPS: dict[str, tuple[Rung, ...]] = {
-    "core": tuple(Rung("fashion_mnist", n, PLAIN, depth) for n in COUNTS for depth in DEPTHS),
+    "core": tuple(
+        Rung("fashion_mnist", n, PLAIN, depth) for n in (FEW, MOST, 10, MANY) for depth in DEPTHS
+    ),
     "exact": (
-        *_of_kinds("fashion_mnist", FEW_CONTROLS, (10, FEW)),
-        *_of_kinds("fashion_mnist", MANY_CONTROLS, (MANY, MOST)),
+        *_of_kinds("fashion_mnist", FEW_CONTROLS, (FEW, 10)),
+        *_of_kinds("fashion_mnist", MANY_CONTROLS, (MOST, MANY)),
     ),
     "changes": _of_kinds("fashion_mnist", CHANGES, (FEW,)),
     "second": (
-        *(Rung("faces", n, PLAIN, depth) for n in (10, FEW) for depth in DEPTHS),
-        *_of_kinds("faces", FEW_CONTROLS, (10, FEW)),
+        *(Rung("faces", FEW, PLAIN, depth) for depth in DEPTHS),
+        *_of_kinds("faces", FEW_CONTROLS, (FEW,)),
         *(Rung("patches", n, PLAIN, depth) for n in (FEW, MOST) for depth in DEPTHS),
         *_of_kinds("patches", FEW_CONTROLS, (FEW,)),
         *_of_kinds("patches", MANY_CONTROLS, (MOST,)),
     ),
-    "many": (
-        *_of_kinds("fashion_mnist", CHANGES, (MANY,)),
+    "between": tuple(
+        Rung("fashion_mnist", n, PLAIN, depth) for n in (300, 100, 1000) for depth in DEPTHS
+    ),
+    "rest": (
         *_of_kinds("shuffled", (PLAIN,), (FEW, MANY)),
+        *(Rung("faces", 10, PLAIN, depth) for depth in DEPTHS),
+        *_of_kinds("faces", FEW_CONTROLS, (10,)),
+        *_of_kinds("fashion_mnist", CHANGES, (MANY,)),
     ),
 }
