@@ -29,7 +29,7 @@ from dae_theory.deep.ladder.nets import (
     jacobian,
 )
 from dae_theory.deep.ladder.run import stored_denoiser
-from dae_theory.deep.ladder.rungs import GROUPS, UNTRAINED, LadderConfig, Rung
+from dae_theory.deep.ladder.rungs import FIVE, GROUPS, UNTRAINED, LadderConfig, Rung
 from dae_theory.deep.ladder.store import KEYS, TABLE, Ladder
 from dae_theory.deep.ladder.training import Schedule, train_nets
 from dae_theory.diffusion.jacobian import jacobian_matrices, stored_operator
@@ -47,26 +47,22 @@ def random(*shape, seed=0):
 
 
 @pytest.mark.parametrize("change", [PLAIN, *CHANGES])
-def test_degree_of_homogeneity_is_what_the_change_leaves_of_it(change):
-    net = NetConfig(2, 128, change)
-    params = init_params(jax.random.key(0), net)
-    # Biases and shifts start at 0, where they change nothing.
-    params = jax.tree.map(lambda p: p + 0.1 * random(*p.shape, seed=p.size), params)
+def test_a_change_leaves_the_degree_of_homogeneity_that_it_should(change):
+    net = NetConfig(1 if change != "convolution" else 2, 128, change)
+    shapes = jax.eval_shape(lambda: init_params(jax.random.key(0), net))
+    # Not as they start: biases and shifts of 0 change nothing.
+    params = jax.tree.map(lambda p: 0.3 * random(*p.shape, seed=p.size), shapes)
+    apply = jax.jit(lambda y, sigma: denoise(net, params, y, sigma))
     y = random(3, 196)
-    once, twice = (np.asarray(denoise(net, params, c * y, SIGMA)) for c in (1, 2))
+    once, twice, at_other_sigma = (
+        np.asarray(apply(c * y, sigma)) for c, sigma in ((1, SIGMA), (2, SIGMA), (1, 0.9))
+    )
+    scale = np.abs(once).max()
     assert once.shape == y.shape
-    assert np.allclose(twice, 2 * once, rtol=1e-3, atol=1e-3) == (change in DEGREE_1)
-    assert np.allclose(twice, once, rtol=1e-2, atol=1e-2) == (change in DEGREE_0)
-
-
-def test_only_conditioned_nets_see_the_noise_level_beside_the_skip():
-    y = random(2, 196)
-    for change in (PLAIN, *CHANGES):
-        net = NetConfig(1, 128, change)
-        params = init_params(jax.random.key(0), net)
-        low, high = (np.asarray(denoise(net, params, y, sigma)) for sigma in (0.1, 0.9))
-        sees = change in ("skip", "conditioned gains", "conditioned shifts")
-        assert np.array_equal(low, high) != sees, change
+    assert np.allclose(twice, 2 * once, atol=1e-4 * scale) == (change in DEGREE_1)
+    assert np.allclose(twice, once, atol=1e-4 * scale) == (change in DEGREE_0)
+    sees_sigma = change in ("skip", "conditioned gains", "conditioned shifts")
+    assert np.array_equal(once, at_other_sigma) != sees_sigma
 
 
 def test_jacobian_and_hidden_layers_of_a_net_of_depth_1_are_those_of_its_two_matrices():
@@ -90,25 +86,28 @@ def test_unknown_changes_and_widths_are_refused():
 
 
 def test_each_seed_is_trained_on_its_own_images_and_padding_does_not_matter():
-    x = 3 * random(2, 4, 196, seed=3) / 14
-    net, how = NetConfig(1), Schedule(steps=20, batch_size=16)
+    x = random(2, 4, 196, seed=3)
+    net, how = NetConfig(1), Schedule(steps=150, batch_size=16)
     both = train_nets(jnp.arange(2), jnp.asarray(x), 4, net, how)
-    padded = np.concatenate([x[1:], np.full((1, 5, 196), np.nan, np.float32)], axis=1)
-    second = train_nets(jnp.arange(1, 2), jnp.asarray(padded), 4, net, how)
-    for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(second), strict=True):
-        np.testing.assert_allclose(a[1], b[0], rtol=1e-4, atol=1e-5)
-    assert not np.allclose(*jax.tree.leaves(both)[0])
+    padded = np.concatenate([x, np.full((2, 5, 196), np.nan, np.float32)], axis=1)
+    again = train_nets(jnp.arange(2), jnp.asarray(padded), 4, net, how)
+    for a, b in zip(jax.tree.leaves(both), jax.tree.leaves(again), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    start = init_params(jax.random.split(jax.random.key(0))[0], net)
+    first, second = (jax.tree.map(lambda a, i=i: a[i], both) for i in range(2))
+    errors = [
+        float(np.mean((np.asarray(denoise(net, params, x[0], SIGMA)) - x[0]) ** 2))
+        for params in (start, second, first)
+    ]
+    assert errors[2] < 0.2 * min(errors[:2])
 
 
-def test_training_fits_and_no_steps_leave_the_net_as_it_starts():
-    x = jnp.asarray(random(1, 3, 196, seed=4))
+def test_without_steps_nets_are_as_they_start():
     net = NetConfig(1)
-    errors = []
-    for steps in (0, 300):
-        params = train_nets(jnp.arange(1), x, 3, net, Schedule(steps=steps, batch_size=32))
-        one = jax.tree.map(lambda a: a[0], params)
-        errors.append(float(np.mean((np.asarray(denoise(net, one, x[0], SIGMA)) - x[0]) ** 2)))
-    assert errors[1] < 0.1 * errors[0]
+    params = train_nets(jnp.arange(3, 4), jnp.ones((1, 1, 196)), 1, net, Schedule(steps=0))
+    start = init_params(jax.random.split(jax.random.key(3))[0], net)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(start), strict=True):
+        np.testing.assert_allclose(a[0], b, rtol=1e-5, atol=1e-6)
 
 
 # --- what is measured ----------------------------------------------------------------------------
@@ -216,7 +215,7 @@ def short(monkeypatch):
     few = (
         Rung("faces", 3, PLAIN, 1),
         Rung("faces", 3, UNTRAINED, 1),
-        Rung("faces", 3, "homogeneous f_emp"),
+        Rung("faces", 3, FIVE),
     )
     monkeypatch.setitem(rungs.GROUPS, "core", few)
     return ["--groups=core", "--seeds=2", "--steps=3", "--points=2", "--first_seed=0"]
@@ -254,7 +253,7 @@ def test_a_ladder_is_climbed_goes_on_after_a_kill_and_is_read_again(
     with pytest.raises(InputError, match="no hidden9"):
         ladder.values("hidden9/units", "faces", 3, PLAIN, 1)
     with pytest.raises(InputError, match="no hidden1"):  # an exact denoiser has no layers
-        ladder.values("hidden1/units", "faces", 3, "homogeneous f_emp")
+        ladder.values("hidden1/units", "faces", 3, FIVE)
 
     # Another config, or a table that is not the card's, is refused.
     assert command.main([*argv, "--steps=4"]) == 2

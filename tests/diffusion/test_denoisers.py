@@ -319,7 +319,12 @@ def test_homogeneous_empirical_denoiser_is_a_ratio_of_integrals_along_the_ray():
     """E[r x | u]/E[r² | u] by SciPy's quadrature, and D(cy) = c D(y)."""
     x_ND, sigma = np.random.default_rng(0).standard_normal((4, 5)), 0.7
     y_MD = np.random.default_rng(1).standard_normal((3, 5))
-    found = np.asarray(homogeneous_empirical_denoiser(x_ND)(jnp.asarray(y_MD), sigma))
+    with jax.enable_x64(True):
+        found, scaled = (
+            np.asarray(homogeneous_empirical_denoiser(x_ND)(jnp.asarray(c * y_MD), sigma))
+            for c in (1, 3)
+        )
+    np.testing.assert_allclose(scaled, 3 * found, rtol=1e-12)
     for y_D, found_D in zip(y_MD, found, strict=True):
         length = np.linalg.norm(y_D)
         u_D = y_D / length
@@ -335,8 +340,6 @@ def test_homogeneous_empirical_denoiser_is_a_ratio_of_integrals_along_the_ray():
         first_N = np.array([moment(1, x_D) for x_D in x_ND])
         second = sum(moment(2, x_D) for x_D in x_ND)
         np.testing.assert_allclose(found_D, length * first_N @ x_ND / second, rtol=1e-5)
-    scaled = np.asarray(homogeneous_empirical_denoiser(x_ND)(jnp.asarray(3 * y_MD), sigma))
-    np.testing.assert_allclose(scaled, 3 * found, rtol=1e-5)
 
 
 def test_no_homogeneous_map_has_less_error_than_the_homogeneous_empirical_denoiser():
