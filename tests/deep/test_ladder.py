@@ -1,6 +1,7 @@
 """The ladder: what its nets are, what is measured of them, and a run that goes on after a kill."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import pytest
 
 from dae_theory.checks import InputError
 from dae_theory.deep.ladder import __main__ as command
-from dae_theory.deep.ladder import data, rungs
+from dae_theory.deep.ladder import data, report, rungs
 from dae_theory.deep.ladder.data import draw
 from dae_theory.deep.ladder.measure import (
     Points,
@@ -283,3 +284,26 @@ def test_every_rung_has_a_file_name_of_its_own():
     names = [rung.name for rung in config.rungs]
     assert len(set(names)) == len(names)
     assert replace(config, groups=("core",)).rungs == GROUPS["core"]
+
+
+# --- the ladder in the package -------------------------------------------------------------------
+
+
+def test_the_results_page_has_the_tables_of_the_ladder_in_the_package():
+    ladder = Ladder.load()
+    page = (Path(__file__).resolve().parents[2] / "docs" / "RESULTS.md").read_text().splitlines()
+    for title, lines in report.tables(ladder).items():
+        start = page.index(f"#### {title}") + 2
+        assert page[start : start + len(lines)] == lines, title
+
+
+def test_the_ladder_in_the_package_is_small_and_of_seeds_not_used_in_development():
+    ladder = Ladder.load()
+    assert min(row["seed"] for row in ladder.rows) >= 1000
+    assert (ladder.folder / TABLE).stat().st_size < 300_000
+    assert ladder.card["command"] == "python -m dae_theory.deep.ladder"
+
+
+def test_tables_are_printed(capsys):
+    assert command.main(["ladder", "--show"]) == 0
+    assert capsys.readouterr().out.strip() == report.text(Ladder.load())

@@ -2,8 +2,9 @@
 
 Trains plain deep ReLU nets of depth 1 to 4 on 10 to 10,000 images, then nets that differ from them
 in one thing each, and measures what the theory speaks of (docs/THEORY.md#deep-homogeneous). DIR
-gets ladder.csv and ladder.json. Kill it at any moment and start it again with the same options: it
-goes on with the rung at which it was. Exit status 0 when all is done, 2 on bad input.
+gets ladder.csv and ladder.json; --show prints tables of them. Kill it at any moment and start it
+again with the same options: it goes on with the rung at which it was. Exit status 0 when all is
+done, 2 on bad input.
 
 The ladder in the package, and in docs/RESULTS.md, took WALL on two cores.
 """
@@ -16,9 +17,17 @@ from pathlib import Path
 
 from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
+from dae_theory.deep.ladder import report
 from dae_theory.deep.ladder.run import run_rung
 from dae_theory.deep.ladder.rungs import LadderConfig
-from dae_theory.deep.ladder.store import merge, open_folder, part_path, write_part
+from dae_theory.deep.ladder.store import (
+    MEASURED,
+    Ladder,
+    merge,
+    open_folder,
+    part_path,
+    write_part,
+)
 
 
 @dataclass(frozen=True)
@@ -28,10 +37,14 @@ class Options:
     config: LadderConfig = field(default_factory=LadderConfig)
     out: str | None = option(None, "Folder of the ladder.")
     merge: bool = option(False, "Write the table of the rungs that are done, and stop.")
+    show: bool = option(False, "Print the tables of --out, or of the ladder in the package.")
 
 
 def climb(options: Options) -> int:
     """Measure all rungs that are not done, and write the table."""
+    if options.show:
+        print(report.text(Ladder.load(Path(options.out) if options.out else MEASURED)))
+        return 0
     if options.out is None:
         raise InputError("out: say where the ladder goes, --out=DIR")
     out, config = Path(options.out), options.config
