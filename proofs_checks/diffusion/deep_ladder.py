@@ -19,6 +19,7 @@ from proofs_checks.diffusion.ladder_study import (
     in_order,
     no_gain,
     passed_by,
+    rerun,
     top_direction,
     trace_ratio,
     worst_of,
@@ -227,6 +228,17 @@ CLAIMS = (
     *where_nets_memorize("faces"),
     *where_nets_generalize("fashion_mnist"),
     *where_nets_generalize("patches"),
+    Claim(
+        id="diffusion/ladder-again",
+        statement="A rung trained anew measures what the ladder in the package says.",
+        source="docs/THEORY.md#deep-homogeneous",
+        part="ladder",
+        measure=rerun,
+        tolerance=0.1,
+        mutants=(UNTRAINED_NETS,),
+        kind=Kind.CONFIRMATORY,
+        slow=True,
+    ),
     Claim(
         id="diffusion/ladder-degree-one",
         statement="Nets without biases are homogeneous, J(y)y = D(y), also with a skip, "

@@ -4,6 +4,7 @@ The measurements are those that come with the package, made by
 ``python -m dae_theory.deep.ladder --out=DIR`` (DIR/ladder.csv; see `dae_theory.deep.ladder.store`).
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -12,7 +13,17 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.deep.ladder.nets import PLAIN
-from dae_theory.deep.ladder.rungs import FIVE, HOMOGENEOUS, LOCAL_PCA, MOST, UNTRAINED
+from dae_theory.deep.ladder.run import run_rung
+from dae_theory.deep.ladder.rungs import (
+    FEW,
+    FIVE,
+    HOMOGENEOUS,
+    LOCAL_PCA,
+    MOST,
+    UNTRAINED,
+    LadderConfig,
+    Rung,
+)
 from dae_theory.deep.ladder.store import Ladder
 from proofs_checks.claims import Measured, Requirement
 from proofs_checks.config import DataUsed
@@ -133,6 +144,30 @@ def in_order(points: str, *pairs: tuple[str, str]) -> Quantity:
         return Found(cosine(pairs[-1][1]), 1.0, np.mean(wrong_PS, axis=0))
 
     return measure
+
+
+AGAIN = Rung("faces", FEW, PLAIN, 2)
+AGAIN_QUANTITIES = ("trace", "left", "right", "gain")
+
+
+@functools.cache
+def measured_again(config: LadderConfig) -> list[dict[str, float]]:
+    """The rung AGAIN, trained anew."""
+    return run_rung(AGAIN, config)
+
+
+def rerun(e: LadderStudy) -> Measured:
+    """The rung AGAIN, trained anew, beside the ladder: largest relative distance of a quantity of
+    each net."""
+    rung = (AGAIN.data, AGAIN.n, AGAIN.kind, AGAIN.depth)
+    rows = measured_again(e.ladder.config)
+    errors_QS, names = [], [f"training/{name}" for name in AGAIN_QUANTITIES]
+    for name in names:
+        before_S, now_S = e.ladder.values(name, *rung), np.array([row[name] for row in rows])
+        errors_QS.append(np.abs(now_S / before_S - 1))
+    gain, before = np.mean([row[names[-1]] for row in rows]), e.ladder.values(names[-1], *rung)
+    errors_S = np.max(errors_QS, axis=0)
+    return Measured(float(gain), float(np.mean(before)), errors_S, e.ladder.seeds(*rung), "gain")
 
 
 def worst_of(

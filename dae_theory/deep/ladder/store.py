@@ -67,6 +67,12 @@ class Ladder:
             folder, card, tuple(map(_parsed, csv.DictReader(io.StringIO(content.decode()))))
         )
 
+    @property
+    def config(self) -> LadderConfig:
+        """The config that it was made with."""
+        fields = self.card["config"]
+        return LadderConfig(**fields | {"groups": tuple(fields["groups"])})
+
     def values(
         self, quantity: str, data: str, n: int, kind: str = PLAIN, depth: int = 3
     ) -> Float[np.ndarray, " S"]:
