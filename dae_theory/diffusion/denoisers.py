@@ -16,7 +16,7 @@ from dae_theory.checks import InputError, check_count
 from dae_theory.relu.model import denoise
 
 Denoiser = Callable[[Float[Array, "N D"], float | Float[Array, ""]], Float[Array, "N D"]]
-RADII = np.linspace(-8, 8, 33)  # nodes of the trapezoid rule, in widths of the peak
+RADII = np.linspace(-8, 8, 65)  # nodes of the trapezoid rule, in widths of the peak
 LOCAL_BATCH = 64  # noisy samples whose neighbours are held in memory at once
 
 
