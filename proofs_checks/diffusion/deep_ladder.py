@@ -32,74 +32,59 @@ DEGREE_0 = ("rms norm", "layer norm", "group norm")  # D(cy) = D(y)
 # --- mutants -------------------------------------------------------------------------------------
 
 
-def of_rows(name: str, change: Callable[[dict], dict | None]) -> Mutant:
-    """Every row of the ladder is changed, or left out."""
+def of_nets(name: str, change: Callable[[dict, LadderStudy], dict]) -> Mutant:
+    """What was measured of every plain net is changed; exact denoisers stay as they are."""
 
     def apply(e: LadderStudy) -> LadderStudy:
-        changed = map(change, e.ladder.rows)
-        rows = tuple(row for row in changed if row is not None)
+        rows = tuple(change(row, e) if row["kind"] == PLAIN else row for row in e.ladder.rows)
         return replace(e, ladder=replace(e.ladder, rows=rows))
 
     return Mutant(name, apply)
 
 
 def in_place_of_nets(name: str, kind: str) -> Mutant:
-    """The denoiser of another kind on the same images, in the place of all plain nets."""
+    """The denoiser of another kind on the same images, where there is one."""
 
-    def apply(e: LadderStudy) -> LadderStudy:
-        others = {_images(row): row for row in e.ladder.rows if row["kind"] == kind}
-        return of_rows(
-            name,
-            lambda row: (
-                others.get(_images(row), row) | {"kind": PLAIN, "depth": row["depth"]}
-                if row["kind"] == PLAIN
-                else row
-            ),
-        ).apply(e)
+    def change(row: dict, e: LadderStudy) -> dict:
+        same = {key: row[key] for key in ("data", "n", "seed")} | {"kind": kind}
+        for other in e.ladder.rows:
+            if other | same == other:
+                return other | {"kind": PLAIN, "depth": row["depth"]}
+        return row
 
-    return Mutant(name, apply)
+    return of_nets(name, change)
 
 
-def _images(row: dict) -> tuple:
-    return row["data"], row["n"], row["seed"]
-
-
-def columns_exchanged(name: str, **columns: str) -> Mutant:
-    """Quantities of training images in the place of others."""
-
-    def change(row: dict) -> dict:
-        taken = {f"training/{new}": row[f"training/{old}"] for new, old in columns.items()}
-        return row | taken
-
-    return of_rows(name, change)
+def another_image(row: dict, e: LadderStudy) -> dict:
+    """Directions and gains along the image of another point."""
+    names = ("left", "right", "gain")
+    return row | {f"training/{name}": row[f"training/other_{name}"] for name in names}
 
 
 def neighbourhoods_exchanged(first: str, second: str) -> Mutant:
     """Operators of two neighbourhoods, one for the other."""
+    places = {f"/{first}/": f"/{second}/", f"/{second}/": f"/{first}/"}
 
-    def change(row: dict) -> dict:
-        return {
-            name.replace(f"/{first}/", "/?/")
-            .replace(f"/{second}/", f"/{first}/")
-            .replace("/?/", f"/{second}/"): value
-            for name, value in row.items()
-        }
+    def exchanged(name: str) -> str:
+        for place, other in places.items():
+            if place in name:
+                return name.replace(place, other)
+        return name
 
-    return of_rows(f"neighbourhoods {first} and {second} exchanged", change)
-
-
-def counts_exchanged(row: dict) -> dict:
-    """The nets of few images for those of the most, and the other way round."""
-    return row | {"n": {FEW: MOST, MOST: FEW}.get(row["n"], row["n"])}
+    return of_nets(
+        f"neighbourhoods {first} and {second} exchanged",
+        lambda row, e: {exchanged(name): value for name, value in row.items()},
+    )
 
 
-OTHER_IMAGE = columns_exchanged(
-    "another image", left="other_left", right="other_right", gain="other_gain"
-)
+OTHER_IMAGE = of_nets("another image", another_image)
+DOUBLED = of_nets("a factor of 2", lambda row, e: row | {"training/gain": 2 * row["training/gain"]})
 UNTRAINED_NETS = in_place_of_nets("untrained nets", UNTRAINED)
 F_EMP_NETS = in_place_of_nets("f_emp in the place of nets", F_EMP)
-NORMS = in_place_of_nets("RMS norm before the activations", "rms norm")
-COUNTS_EXCHANGED = of_rows("few and many images exchanged", counts_exchanged)
+COUNTS_EXCHANGED = of_nets(
+    "few and many images exchanged",
+    lambda row, e: row | {"n": {FEW: MOST, MOST: FEW}.get(row["n"], row["n"])},
+)
 
 
 def kinds_are(name: str, kind: str, replaced: tuple[str, ...]) -> Mutant:
@@ -175,7 +160,7 @@ def where_nets_memorize(data: str) -> tuple[Claim, ...]:
             gain_between,
             0.05,
             HOMOGENEOUS,
-            OTHER_IMAGE,
+            DOUBLED,
             F_EMP_NETS,
         ),
         claim(
