@@ -4,8 +4,9 @@ Plain ReLU nets without biases, mean and 95% interval over nets, each on images 
 many directions are kept at training images, by depth. (b) |Cosine| of the direction kept most, of
 outputs and of inputs, with the image, and (thin) with another image. (c) Gain along the image;
 line: (5). (d) Cosine of the Jacobian at held-out images with S(S + σ²)⁻¹ of neighbourhoods of
-training images. (e), (f) One change of the net at a time, at few and at many images; above the
-line, exact denoisers of the same images.
+training images. (e) One change of the net at a time, at 30 images: gain, and cosines of the top
+direction of outputs and inputs with the image; above the line, exact denoisers of the same images.
+(f) Their traces.
 """
 
 import numpy as np
@@ -15,7 +16,7 @@ from matplotlib.figure import Figure
 from dae_theory.checks import InputError
 from dae_theory.deep.ladder.measure import NEIGHBOURS
 from dae_theory.deep.ladder.nets import CHANGES, PLAIN
-from dae_theory.deep.ladder.rungs import COUNTS, DEPTHS, EXACT, FEW, MANY, UNTRAINED
+from dae_theory.deep.ladder.rungs import COUNTS, DEPTHS, F_EMP, FEW, FIVE, HOMOGENEOUS, UNTRAINED
 from dae_theory.deep.ladder.store import Ladder
 from figures.results import mean_of_seeds
 from figures.style import (
@@ -36,6 +37,7 @@ NEEDS: tuple[str, ...] = ()
 DATA = "fashion_mnist"
 DEPTH_COLOURS = dict(zip(DEPTHS, (NEUTRAL, DUPLICATES, GENERALIZING, MEMORIZING), strict=True))
 SHOWN_COUNTS = (30, 300, 3000, 10_000)
+EXACT = (F_EMP, HOMOGENEOUS, FIVE)
 KINDS = (*EXACT, PLAIN, *CHANGES, UNTRAINED)
 NEIGHBOURHOODS = (*map(str, NEIGHBOURS), "label", "all")
 
@@ -57,11 +59,13 @@ def draw(results: Ladder) -> Figure:
     panel_title(grid[0, 2], "c", "gain")
     _neighbourhoods(grid[1, 0], results)
     panel_title(grid[1, 0], "d", "held-out images, depth 3")
-    _changes(grid[1, 1], results, FEW, ("gain", "left", "right"))
-    panel_title(grid[1, 1], "e", f"{FEW} images")
-    _changes(grid[1, 2], results, MANY, ("gain", "left", "right"))
+    _changes(grid[1, 1], results, {"gain": "gain", "left": "outputs", "right": "inputs"})
+    grid[1, 1].set(xlabel="gain; |cosine| of top direction", xlim=(-0.1, 1.2))
+    panel_title(grid[1, 1], "e", f"one change, {FEW} images")
+    _changes(grid[1, 2], results, {"trace": "trace of J"})
+    grid[1, 2].set(xlabel="trace of J", xscale="symlog", xlim=(-0.1, None))
     grid[1, 2].set_yticklabels([])
-    panel_title(grid[1, 2], "f", f"{MANY:,} images")
+    panel_title(grid[1, 2], "f", "the same: directions kept")
     return figure
 
 
@@ -116,27 +120,24 @@ def _neighbourhoods(axes: Axes, results: Ladder) -> None:
     axes.legend()
 
 
-def _changes(axes: Axes, results: Ladder, n: int, quantities: tuple[str, ...]) -> None:
-    looks = zip(quantities, (THEORY, MEMORIZING, GENERALIZING), (0.2, 0, -0.2), strict=True)
-    for quantity, colour, offset in looks:
+def _changes(axes: Axes, results: Ladder, quantities: dict[str, str]) -> None:
+    """Quantities of each kind of denoiser, from above, by the names that the legend gives them."""
+    looks = zip(quantities.items(), (THEORY, MEMORIZING, GENERALIZING), strict=False)
+    for row, ((quantity, name), colour) in enumerate(looks):
+        places, found = [], []
         for place, kind in enumerate(KINDS):
             try:
-                values = results.values(f"training/{quantity}", DATA, n, kind)
+                values_S = results.values(f"training/{quantity}", DATA, FEW, kind)
             except InputError:  # a ladder cut short
                 continue
-            mean, low, high = mean_of_seeds(values)
-            axes.errorbar(
-                mean,
-                -place + offset,
-                xerr=[[max(mean - low, 0)], [max(high - mean, 0)]],
-                color=colour,
-                marker="o",
-                ms=2.5,
-                lw=0.8,
-                label=quantity if kind == PLAIN else None,
-            )
+            places.append(-place + 0.2 - 0.2 * row)
+            found.append(mean_of_seeds(values_S))
+        means, low, high = np.array(found).T.reshape(3, -1)
+        reach = np.abs([means - low, high - means])
+        look = {"color": colour, "marker": "o", "ms": 2.5, "lw": 0.8, "ls": "none"}
+        axes.errorbar(means, places, xerr=reach, label=name, **look)
     axes.set_yticks([-place for place in range(len(KINDS))], KINDS)
     axes.axhline(-len(EXACT) + 0.5, color=NEUTRAL, lw=0.6)
     axes.axvline(1, color=THEORY, ls=":", lw=0.8)
-    axes.set(xlabel="gain; |cosine| of top direction", xlim=(-0.2, 1.4))
-    axes.legend(loc="lower right")
+    if len(quantities) > 1:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.4, -0.17), ncols=3)
