@@ -7,7 +7,7 @@ denoisers that must pass it, too: what they miss no net can be blamed for.
 from collections.abc import Callable
 from dataclasses import replace
 
-from dae_theory.deep.ladder.nets import PLAIN
+from dae_theory.deep.ladder.nets import CHANGES, PLAIN
 from dae_theory.deep.ladder.rungs import F_EMP, FEW, FIVE, HOMOGENEOUS, LOCAL_PCA, MOST, UNTRAINED
 from proofs_checks.claims import Claim, Kind, Mutant, Verdict
 from proofs_checks.diffusion.ladder_study import (
@@ -15,6 +15,7 @@ from proofs_checks.diffusion.ladder_study import (
     antisymmetric,
     degree,
     gain_between,
+    gain_is_degree,
     gain_of_5,
     in_order,
     no_gain,
@@ -269,6 +270,21 @@ CLAIMS = (
         tolerance=0.1,
         mutants=(kinds_are("no norm", PLAIN, ("layer norm",)),),
         kind=Kind.CONFIRMATORY,
+    ),
+    Claim(
+        id="diffusion/ladder-gain-is-degree",
+        statement="Whatever the change of the net, its gain along a training image is its degree "
+        "of homogeneity.",
+        source="docs/THEORY.md#deep-homogeneous",
+        part="ladder",
+        requires=(passed_by(FIVE, gain_is_degree, "fashion_mnist", FEW, 0.2),),
+        measure=worst_of(gain_is_degree, "fashion_mnist", FEW, ONE_DEPTH, (PLAIN, *CHANGES)),
+        tolerance=0.2,
+        mutants=(
+            kinds_are("the best homogeneous denoiser", HOMOGENEOUS, ("smooth",)),
+            kinds_are("untrained nets", UNTRAINED, ("skip",)),
+        ),
+        kind=Kind.EXPLORATORY,
     ),
     Claim(
         id="diffusion/ladder-symmetric",

@@ -106,6 +106,12 @@ def degree(expected: float) -> Quantity:
     return measure
 
 
+def gain_is_degree(ladder: Ladder, *rung) -> Found:
+    """Gain along the image, against the degree of homogeneity."""
+    gain_S, degree_S = (ladder.values(f"training/{name}", *rung) for name in ("gain", "degree"))
+    return Found(gain_S, float(np.mean(degree_S)), np.abs(gain_S - degree_S))
+
+
 def antisymmetric(ladder: Ladder, *rung) -> Found:
     """Antisymmetric share of ‖J‖² at held-out images."""
     share_S = ladder.values("held_out/antisymmetric", *rung)
