@@ -62,6 +62,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "denoising_errors",
             "empirical_denoiser",
             "gaussian_denoiser",
+            "homogeneous_empirical_denoiser",
             "local_pca_denoiser",
             "mixture_denoiser",
             "relu_denoiser",

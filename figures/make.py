@@ -1,7 +1,8 @@
 """Draw figures: ``python -m figures.make --figure=ID|--all --out=DIR [--from=DIR]``.
 
---from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep` or `benchmarks.scaling`.
-Without it, the regimes that the figures need are run first, into OUT/run. Exit status 0 when the
+--from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep`, `dae_theory.deep.ladder`
+or `benchmarks.scaling`. Without it, the regimes that the figures need are run first, into OUT/run;
+the figure of the ladder is drawn from the one that comes with the package. Exit status 0 when the
 figures are drawn, 2 on bad input.
 """
 
@@ -20,11 +21,12 @@ import matplotlib as mpl
 import figures
 from dae_theory.checks import InputError
 from dae_theory.commands import configure_jax, option, run_main
+from dae_theory.deep.ladder.store import MEASURED, Ladder
 from figures.results import RunResults, load
 from figures.style import RC, save
 from figures.sweeps import ScalingResults, SweepResults
 
-Results = RunResults | SweepResults | ScalingResults
+Results = RunResults | SweepResults | ScalingResults | Ladder
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,8 @@ def source_of(module: ModuleType) -> type[Results]:
 
 
 def load_any(folder: Path) -> Results:
-    """Read the run, sweep or benchmark in a folder; InputError when there is none."""
-    for source in (SweepResults, ScalingResults):
+    """Read the run, sweep, ladder or benchmark in a folder; InputError when there is none."""
+    for source in (Ladder, SweepResults, ScalingResults):
         if source.found_in(folder):
             return source.load(folder)
     return load(folder)
@@ -145,11 +147,13 @@ def list_or_make(options: Options) -> int:
     if options.out is None:
         raise InputError("out: say where the figures go, --out=DIR")
     out_dir = Path(options.out)
-    if options.source is None:
+    if options.source is not None:
+        folder = Path(options.source)
+    elif chosen is not None and source_of(chosen) is Ladder:
+        folder = MEASURED
+    else:
         folder = out_dir / "run"
         run_for(chosen, folder, options.quick)
-    else:
-        folder = Path(options.source)
     make(chosen, load_any(folder), out_dir)
     return 0
 

@@ -673,6 +673,22 @@ def test_between():
     assert_printed("two-images", ".0560", np.mean(np.all(y @ images.T > 0, axis=1)))
 
 
+def test_deep_gain():
+    """Gain of one path through L matrices, by descent over its weights."""
+    square, variance, decay = 1.0, 0.1, 0.05  # n = 1
+    for layers, printed in ((2, ".8636"), (3, ".8613"), (4, ".8601")):
+
+        def loss(weights):
+            gain = np.prod(weights)
+            fit = (1 - gain) ** 2 * square + variance * gain**2
+            return fit + decay * np.sum(weights**2)
+
+        # Weights that start unequal end balanced.
+        end = minimize(loss, np.linspace(0.8, 1.2, layers), tol=1e-12)
+        np.testing.assert_allclose(end.x, end.x[0], rtol=1e-4)
+        assert_printed("deep-homogeneous", printed, np.prod(end.x))
+
+
 def test_gap_ratio():
     """Chance of a gap ratio below 1/3 in five dimensions."""
     assert_printed("copies", ".0041", 3**-5.0)

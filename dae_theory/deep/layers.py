@@ -57,6 +57,7 @@ class Convolution(nn.Module):
 
     features: int
     zero: bool = False
+    use_bias: bool = True
 
     @nn.compact
     def __call__(self, x_BHWC: Float[Array, "B H W C"]) -> Float[Array, "B H W F"]:
@@ -65,7 +66,8 @@ class Convolution(nn.Module):
         padded = jnp.pad(x_BHWC, ((0, 0), (1, 1), (1, 1), (0, 0)))
         shifted = [padded[:, i : i + height, j : j + width] for i in range(3) for j in range(3)]
         init = nn.initializers.zeros if self.zero else nn.initializers.lecun_normal()
-        return nn.Dense(self.features, kernel_init=init)(jnp.concatenate(shifted, axis=-1))
+        mix = nn.Dense(self.features, self.use_bias, kernel_init=init)
+        return mix(jnp.concatenate(shifted, axis=-1))
 
 
 def attend(

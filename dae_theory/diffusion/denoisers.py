@@ -16,6 +16,7 @@ from dae_theory.checks import InputError, check_count
 from dae_theory.relu.model import denoise
 
 Denoiser = Callable[[Float[Array, "N D"], float | Float[Array, ""]], Float[Array, "N D"]]
+RADII = np.linspace(-8, 8, 65)  # nodes of the trapezoid rule, in widths of the peak
 LOCAL_BATCH = 64  # noisy samples whose neighbours are held in memory at once
 
 
@@ -29,6 +30,34 @@ def empirical_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:
         # ‖y‖² is common to all samples and drops out of the softmax.
         logits_MN = (y_MD @ x_ND.T - half_square_N) / sigma**2
         return jax.nn.softmax(logits_MN, axis=1) @ x_ND
+
+    return denoiser
+
+
+def homogeneous_empirical_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:
+    """Minimizer of the data term of (1) over all D with D(cy) = c D(y), c > 0:
+    docs/THEORY.md#deep-homogeneous.
+
+    D(y) = ‖y‖ E[r x | u]/E[r² | u] with r = ‖y‖, u = y/r: a net without biases cannot tell by the
+    length of y how much noise is in it.
+    """
+    x_ND = jnp.asarray(x_ND)
+    square_N, dimension = jnp.sum(x_ND**2, axis=1), x_ND.shape[1]
+
+    def denoiser(y_MD: Array, sigma: float) -> Array:
+        length_M1 = jnp.linalg.norm(y_MD, axis=1, keepdims=True)
+        along_MN = (y_MD / length_M1) @ x_ND.T
+        # r^(D−1) exp(−‖ru − x‖²/2σ²) has one peak, of width σ or less.
+        peak_MN = (along_MN + jnp.sqrt(along_MN**2 + 4 * (dimension - 1) * sigma**2)) / 2
+        r_MNQ = peak_MN[..., None] + sigma * RADII
+        there_MNQ = r_MNQ > 0
+        r_MNQ = jnp.where(there_MNQ, r_MNQ, 1.0)
+        log_MNQ = jnp.where(there_MNQ, (dimension - 1) * jnp.log(r_MNQ), -jnp.inf)
+        log_MNQ -= (r_MNQ * (r_MNQ - 2 * along_MN[..., None]) + square_N[:, None]) / (2 * sigma**2)
+        weight_MNQ = jax.nn.softmax(log_MNQ, axis=(1, 2))
+        first_MN = jnp.sum(weight_MNQ * r_MNQ, axis=2)
+        second_M1 = jnp.sum(weight_MNQ * r_MNQ**2, axis=(1, 2))[:, None]
+        return length_M1 * (first_MN @ x_ND) / second_M1
 
     return denoiser
 

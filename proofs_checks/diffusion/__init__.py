@@ -5,6 +5,7 @@ from proofs_checks.diffusion import (
     deep_copies,
     deep_denoisers,
     deep_jacobian,
+    deep_ladder,
     deep_layers,
     exact,
     relu_errors,
@@ -23,4 +24,5 @@ CLAIMS = (
     *deep_denoisers.CLAIMS,
     *deep_jacobian.CLAIMS,
     *deep_layers.CLAIMS,
+    *deep_ladder.CLAIMS,
 )

@@ -6,7 +6,7 @@ import numpy as np
 
 from dae_theory.deep.activations import separate_groups
 from proofs_checks.claims import Claim, Kind, Measured, Verdict
-from proofs_checks.diffusion.deep_jacobian import GROUPS, NETS
+from proofs_checks.diffusion.jacobian_mutants import GROUPS, NETS
 from proofs_checks.diffusion.jacobian_study import (
     JacobianExperiment,
     LayerScores,

@@ -1,10 +1,10 @@
-"""Four experiments on sampling: with exact denoisers and ReLU nets, and with shipped deep models.
+"""Five experiments: on sampling with exact denoisers and ReLU nets, and with shipped deep models.
 
 python -m proofs_checks.run --regime=diffusion
 
 Of the shipped models: copies among their samples (`deep`), their errors (`denoisers`), Jacobians
 and layers (`jacobian`). Some thousand images of Fashion-MNIST come with the package; claims that
-need all of them are vacuous without.
+need all of them are vacuous without. `ladder` is read from a table that comes with the package.
 """
 
 from dataclasses import dataclass
@@ -16,13 +16,19 @@ import numpy as np
 from dae_theory.checks import InputError
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.config import DataUsed, RunConfig
-from proofs_checks.diffusion import deep_copies, deep_denoisers, jacobian_study, relu_sampling
+from proofs_checks.diffusion import (
+    deep_copies,
+    deep_denoisers,
+    jacobian_study,
+    ladder_study,
+    relu_sampling,
+)
 from proofs_checks.diffusion.exact import ExactSampling
 from proofs_checks.diffusion.relu_pair import StoredPair
 from proofs_checks.diffusion.shipped import ShippedModels
 from proofs_checks.nets import Progress
 
-PARTS = ("relu", "deep", "denoisers", "jacobian")
+PARTS = ("relu", "deep", "denoisers", "jacobian", "ladder")
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Diffusion:
     def jacobian(self) -> jacobian_study.JacobianExperiment:
         """Jacobians and layers of the shipped models."""
         return jacobian_study.build(self.config, self.shipped)
+
+    @cached_property
+    def ladder(self) -> ladder_study.LadderStudy:
+        """What was measured of deep nets without biases, and of nets that differ in one thing."""
+        return ladder_study.build()
 
     @property
     def built(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import multivariate_normal
 
@@ -12,6 +13,7 @@ from dae_theory import (
     denoise,
     empirical_denoiser,
     gaussian_denoiser,
+    homogeneous_empirical_denoiser,
     mixture_denoiser,
     relu_denoiser,
 )
@@ -311,3 +313,48 @@ def test_denoising_errors_equal_a_loop_and_tell_training_samples_from_new_ones()
     np.testing.assert_allclose(compiled.mean, result.mean, rtol=1e-9, atol=1e-15)
     with pytest.raises(InputError, match="draws"):
         denoising_errors(key, denoiser, x, sigmas, draws=0)
+
+
+def test_homogeneous_empirical_denoiser_is_a_ratio_of_integrals_along_the_ray():
+    """E[r x | u]/E[r² | u] by SciPy's quadrature, and D(cy) = c D(y)."""
+    x_ND, sigma = np.random.default_rng(0).standard_normal((4, 5)), 0.7
+    y_MD = np.random.default_rng(1).standard_normal((3, 5))
+    with jax.enable_x64(True):
+        found, scaled = (
+            np.asarray(homogeneous_empirical_denoiser(x_ND)(jnp.asarray(c * y_MD), sigma))
+            for c in (1, 3)
+        )
+    np.testing.assert_allclose(scaled, 3 * found, rtol=1e-12)
+    for y_D, found_D in zip(y_MD, found, strict=True):
+        length = np.linalg.norm(y_D)
+        u_D = y_D / length
+
+        def moment(power, x_D, u_D=u_D):
+            return quad(
+                lambda r: r ** (4 + power) * np.exp(-np.sum((r * u_D - x_D) ** 2) / (2 * sigma**2)),
+                0,
+                20,
+                epsabs=1e-13,
+            )[0]
+
+        first_N = np.array([moment(1, x_D) for x_D in x_ND])
+        second = sum(moment(2, x_D) for x_D in x_ND)
+        np.testing.assert_allclose(found_D, length * first_N @ x_ND / second, rtol=1e-5)
+
+
+def test_no_homogeneous_map_has_less_error_than_the_homogeneous_empirical_denoiser():
+    """It beats (5)'s kind, c(u) y with the best constant, and itself times other constants."""
+    x_ND, sigma = 3 * np.random.default_rng(2).standard_normal((3, 6)), 1.0
+    rng = np.random.default_rng(3)
+    clean_MD = x_ND[rng.integers(3, size=20_000)]
+    y_MD = clean_MD + sigma * rng.standard_normal(clean_MD.shape)
+    best_MD = np.asarray(homogeneous_empirical_denoiser(x_ND)(jnp.asarray(y_MD), sigma))
+
+    def error(denoised_MD):
+        return np.mean(np.sum((denoised_MD - clean_MD) ** 2, axis=1))
+
+    linear = np.sum(y_MD * clean_MD) / np.sum(y_MD**2)
+    assert error(best_MD) < error(linear * y_MD)
+    assert error(best_MD) < min(error(0.97 * best_MD), error(1.03 * best_MD))
+    free_MD = np.asarray(empirical_denoiser(x_ND)(jnp.asarray(y_MD), sigma))
+    assert error(free_MD) < error(best_MD)

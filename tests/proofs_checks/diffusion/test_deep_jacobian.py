@@ -15,9 +15,9 @@ from dae_theory.diffusion.denoisers import mixture_denoiser
 from dae_theory.diffusion.jacobian import jacobian_matrices
 from proofs_checks.claims import Verdict, check
 from proofs_checks.diffusion.deep_jacobian import CLAIMS as JACOBIAN_CLAIMS
-from proofs_checks.diffusion.deep_jacobian import STORED
 from proofs_checks.diffusion.deep_layers import CLAIMS as LAYER_CLAIMS
 from proofs_checks.diffusion.deep_layers import DETECTOR, best_statistic
+from proofs_checks.diffusion.jacobian_mutants import STORED
 from proofs_checks.diffusion.jacobian_study import (
     SIGMAS,
     JacobianExperiment,
