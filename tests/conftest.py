@@ -17,7 +17,9 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 
 from dae_theory import commands  # noqa: E402
+from dae_theory.checks import InputError  # noqa: E402
 from dae_theory.commands import configure_jax  # noqa: E402
+from dae_theory.data import NAMES  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
 
@@ -40,14 +42,14 @@ def messages_name_options(monkeypatch):
     define, say, known = commands.define_flags, commands._said_of, {}
 
     def defined(options_class, values):
-        known["values"] = values
-        known.setdefault("command", options_class.__module__)
+        if known.get("values") is not values:  # else options of a field, or of every command
+            known.update(values=values, command=options_class.__module__)
         define(options_class, values)
 
     def said(error):
         text = say(error)
-        if not known["command"].startswith("test_"):
-            options = set(known["values"])
+        if isinstance(error, InputError) and not known["command"].startswith("test_"):
+            options = {*known["values"], *NAMES}  # what is said of a data set begins with its name
             unknown = {n for n in names_in(text) if not options & {n, n.removeprefix("no")}}
             assert not unknown, f"{known['command']} has no option {unknown}: {text}"
         return text
@@ -59,8 +61,9 @@ def messages_name_options(monkeypatch):
 def names_in(message: str) -> set[str]:
     """Names that a message gives as those of options: in front, as --NAME, or as NAME=value.
 
-    Keys of weights files are named as well, and what is said of a file follows its path.
+    What is quoted is the user's, and what is said of a file follows its path.
     """
+    message = re.sub(r"'[^']*'", "", message)
     subject = re.match(r"([A-Za-z]\w*(?:, \w+)*): ", message)
     named = set(subject[1].split(", ")) if subject else set()
     named |= set(re.findall(r"--(\w+)", message))

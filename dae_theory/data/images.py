@@ -115,8 +115,10 @@ def _fashion_mnist_path(filename: str) -> Path:
             downloader=pooch.HTTPDownloader(timeout=30),
         )
     except (OSError, ValueError) as error:
-        damaged = "what arrived has not the known SHA-256; it was not kept"
-        reason = error if isinstance(error, OSError) else damaged
+        reason = "what arrived has not the known SHA-256; it was not kept"
+        if isinstance(error, OSError):  # requests' errors are
+            answered = getattr(error, "response", None) is not None
+            reason = str(error) if answered else f"no connection to {FASHION_MNIST_URL}"
         raise InputError(
             f"fashion_mnist: {filename} is not in {FASHION_MNIST_FOLDER}, not in "
             f"{cache_folder()}, and the download failed ({reason}); install the Debian package "
