@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.relu.model import encode
-from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, at_least
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, Verdict, at_least
 from proofs_checks.generalize.experiment import (
     CONTROLS,
     CONTROLS_AT_MINIMUM,
@@ -101,8 +101,10 @@ CLAIMS = (
         measure=balanced,
         tolerance=0.5,
         mutants=(Mutant("memorizing and generalizing nets exchanged", exchanged),),
-        kind=Kind.CONFIRMATORY,
-        origin=FIXED,
+        # Its control nets were given more noise draws a step after the judging seeds were seen.
+        kind=Kind.EXPLORATORY,
+        # All 8 ratios are below a half, but one of .46 among values near .3 widens the interval.
+        expected=Verdict.INCONCLUSIVE,
     ),
     Claim(
         id="unseen/units",
