@@ -76,7 +76,7 @@ def memorize_experiment(images: bool = True) -> Memorization:
     unseen = gaussian_inputs(dataset.x)
     prediction = predict_memorization(dataset.x, problem.sigma, problem.lam, 10)
     nets = scaled_nets(split_first_unit(prediction.w1), split_first_unit(prediction.w2))
-    return Memorization(problem, 10, unseen, dataset, "", replaced=nets)
+    return Memorization(problem, problem, 10, unseen, dataset, "", replaced=nets)
 
 
 def generalize_experiment() -> Generalization:
