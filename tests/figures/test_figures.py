@@ -80,7 +80,7 @@ def memorize_experiment(images: bool = True) -> Memorization:
 
 
 def generalize_experiment() -> Generalization:
-    experiment = generalize.build(RunConfig("generalize", n=60), silent)
+    experiment = generalize.build(RunConfig("generalize", n=60), silent).draws[0]
     p, exemplars = experiment.problem, experiment.exemplars
     stored = predict_memorization(exemplars, p.sigma, p.lam, sum(p.widths))
     return replace(
@@ -91,7 +91,7 @@ def generalize_experiment() -> Generalization:
 
 
 def hybrid_experiment() -> Hybrid:
-    experiment = hybrid.build(RunConfig("hybrid", n=60), silent)
+    experiment = hybrid.build(RunConfig("hybrid", n=60), silent).draws[0]
     nets = scaled_nets(experiment.prediction.w1, experiment.prediction.w2)
     return replace(experiment, replaced=nets)
 
