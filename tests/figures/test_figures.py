@@ -76,11 +76,11 @@ def memorize_experiment(images: bool = True) -> Memorization:
     unseen = gaussian_inputs(dataset.x)
     prediction = predict_memorization(dataset.x, problem.sigma, problem.lam, 10)
     nets = scaled_nets(split_first_unit(prediction.w1), split_first_unit(prediction.w2))
-    return Memorization(problem, 10, unseen, dataset, "", replaced=nets)
+    return Memorization(problem, problem, 10, unseen, dataset, "", replaced=nets)
 
 
 def generalize_experiment() -> Generalization:
-    experiment = generalize.build(RunConfig("generalize", n=60), silent)
+    experiment = generalize.build(RunConfig("generalize", n=60), silent).draws[0]
     p, exemplars = experiment.problem, experiment.exemplars
     stored = predict_memorization(exemplars, p.sigma, p.lam, sum(p.widths))
     return replace(
@@ -91,7 +91,7 @@ def generalize_experiment() -> Generalization:
 
 
 def hybrid_experiment() -> Hybrid:
-    experiment = hybrid.build(RunConfig("hybrid", n=60), silent)
+    experiment = hybrid.build(RunConfig("hybrid", n=60), silent).draws[0]
     nets = scaled_nets(experiment.prediction.w1, experiment.prediction.w2)
     return replace(experiment, replaced=nets)
 
