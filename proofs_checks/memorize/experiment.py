@@ -45,6 +45,7 @@ DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 40, 0.04
 DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
 TIGHT_MARGIN = 6.5  # gate margin of the samples for exact statements
 STEPS, LEARNING_RATE = 3000, 3e-3
+DRAWS = 2  # of noise a step: with one, a third of the nets end too far from a minimum
 UNSEEN = 95  # samples that no net was trained on, at most
 FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
 
@@ -215,6 +216,7 @@ def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
         problems[0].lam,
         steps=STEPS,
         learning_rate=LEARNING_RATE,
+        draws=DRAWS,
     )
     # Fewer samples are repeated: the same objective, and a step sees as many noisy inputs.
     training = Training(
