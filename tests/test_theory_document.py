@@ -21,6 +21,7 @@ from dae_theory.data.mixtures import (
     separable_mixture,
     simplex,
 )
+from dae_theory.deep.ladder.store import Ladder
 from dae_theory.minima.dead_units import first_variation
 from dae_theory.minima.existence import BALL, hessian_lipschitz
 from dae_theory.minima.stationarity import remaining_decrease
@@ -687,6 +688,39 @@ def test_deep_gain():
         end = minimize(loss, np.linspace(0.8, 1.2, layers), tol=1e-12)
         np.testing.assert_allclose(end.x, end.x[0], rtol=1e-4)
         assert_printed("deep-homogeneous", printed, np.prod(end.x))
+
+
+def test_ladder():
+    """Numbers of the ladder in the package."""
+    ladder, few, most = Ladder.load(), ("fashion_mnist", 30), ("fashion_mnist", 10_000)
+
+    def mean(quantity, *rung):
+        return np.mean(ladder.values(quantity, *rung))
+
+    def printed_two_digits(values, digits=2):
+        for value in values:
+            shown = f"{value:.{digits}f}"
+            assert_printed("deep-homogeneous", shown.removeprefix("0"), value)
+
+    for depth in (1, 2, 3, 4):
+        printed_two_digits([mean("training/trace", *few, "plain", depth)])
+        printed_two_digits([mean("training/trace", *most, "plain", depth)], 1)
+        sides = [mean(f"training/{side}", *few, "plain", depth) for side in ("left", "right")]
+        printed_two_digits(sides)
+    kinds = ("homogeneous f_emp", "biases", "conditioned shifts", "attention", "smooth")
+    printed_two_digits(mean("training/gain", *few, kind) for kind in kinds)
+    printed_two_digits(mean("training/gain", *few, k) for k in ("convolution", "rms norm", "skip"))
+    for kind in ("plain", "local PCA"):
+        cosine = "held_out/second moment/{}/cosine"
+        printed_two_digits(mean(cosine.format(k), *most, kind) for k in ("1000", "label", "all"))
+        printed_two_digits([mean("held_out/second moment/1000/distance", *most, kind)])
+    printed_two_digits(mean("training/gain", "faces", 30, "plain", d) for d in (2, 3, 4))
+    best = {}
+    for n in (30, 100, 300, 1000, 3000, 10_000):
+        there = [k for k in (1, 10, 100, 1000) if k <= n]
+        cosines = [mean(f"held_out/second moment/{k}/cosine", "fashion_mnist", n) for k in there]
+        best[n] = there[int(np.argmax(cosines))]
+    assert best == {30: 10, 100: 10, 300: 100, 1000: 100, 3000: 1000, 10_000: 1000}
 
 
 def test_gap_ratio():

@@ -109,7 +109,11 @@ LOCAL = {
     "patches": in_order("held_out", ("10", "1000"), ("all", "1000")),
 }
 SECOND = {"fashion_mnist": "", "faces": "-faces", "patches": "-patches"}
-ON = {"fashion_mnist": "Fashion-MNIST", "faces": "faces", "patches": "patches of photographs"}
+ON = {
+    "fashion_mnist": "images of Fashion-MNIST",
+    "faces": "faces",
+    "patches": "patches of photographs",
+}
 
 
 def where_nets_memorize(data: str) -> tuple[Claim, ...]:

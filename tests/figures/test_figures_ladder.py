@@ -55,12 +55,12 @@ def test_the_figure_shows_the_means_of_the_rungs(folder):
     trace, directions, gain, around, changes, traces = figure.axes
     lines = {line.get_label(): line for line in trace.containers}
     assert sorted(lines) == [f"depth {depth}" for depth in DEPTHS]
-    np.testing.assert_allclose(lines["depth 3"].lines[0].get_data(orig=False)[0], COUNTS)
-    np.testing.assert_allclose(
-        lines["depth 3"].lines[0].get_data(orig=False)[1], np.array(COUNTS) / 10
-    )
+    counts, means = lines["depth 3"].lines[0].get_data(orig=False)
+    np.testing.assert_allclose(counts, COUNTS)
+    np.testing.assert_allclose(means, np.array(COUNTS) / 10)
     assert len(directions.lines) > 2
-    np.testing.assert_allclose(gain.containers[0].lines[0].get_data(orig=False)[1], 0.9)
+    gains = gain.containers[0].lines[0].get_data(orig=False)[1]
+    np.testing.assert_allclose(gains, 0.9)
     assert [len(line.get_xdata()) for line in around.lines] == [4, 5, 6, 6]
     assert [label.get_text() for label in changes.get_yticklabels()] == list(fig_ladder.KINDS)
     assert len(changes.containers) == 3

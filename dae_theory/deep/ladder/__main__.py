@@ -6,7 +6,8 @@ gets ladder.csv and ladder.json; --show prints tables of them. Kill it at any mo
 again with the same options: it goes on with the rung at which it was. Exit status 0 when all is
 done, 2 on bad input.
 
-The ladder in the package, and in docs/RESULTS.md, took WALL on two cores.
+The ladder in the package is that of docs/RESULTS.md; its ladder.json says which rungs it has and
+how long they took.
 """
 
 import contextlib
