@@ -58,7 +58,7 @@ CLAIMS = (
     Claim(
         id="extraction/coverage",
         statement="Norms read off the weights are within two of their uncertainties of the stored "
-        "samples', for 95% of them: they are not, only part of the error shows in the weights.",
+        "samples', for 95% of them: fewer are, but eight data sets do not settle it.",
         source="docs/THEORY.md#extraction",
         requires=TRAINED,
         measure=coverage,
@@ -68,6 +68,6 @@ CLAIMS = (
             Mutant("a tenth of the uncertainty", lambda e: replace(e, extract=certain)),
         ),
         kind=Kind.EXPLORATORY,
-        expected=Verdict.FAILS,
+        expected=Verdict.INCONCLUSIVE,
     ),
 )
