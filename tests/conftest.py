@@ -49,7 +49,9 @@ def messages_name_options(monkeypatch):
     def said(error):
         text = say(error)
         if isinstance(error, InputError) and not known["command"].startswith("test_"):
-            options = {*known["values"], *NAMES}  # what is said of a data set begins with its name
+            values = known["values"]
+            # What is said of a data set begins with its name, of a folder with its path.
+            options = {*values, *NAMES, *(str(values[name].value) for name in values)}
             unknown = {n for n in names_in(text) if not options & {n, n.removeprefix("no")}}
             assert not unknown, f"{known['command']} has no option {unknown}: {text}"
         return text

@@ -43,7 +43,7 @@ IDS = {
     *("census", "copies", "denoisers", "extraction", "gains", "reach", "remainder"),
     *("rays", "representations", "spectrum", "stationarity", "stored-columns"),
 }
-OF_SWEEPS = {"phases", "scaling"}  # test_figures_sweep.py
+ELSEWHERE = {"phases", "scaling", "ladder"}  # test_figures_sweep.py, test_figures_ladder.py
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
 FACTORS = (0.998, 1.0, 1.002)  # of the columns, one for each "seed": gains times their squares
 N_MEMORIZED = 4
@@ -221,7 +221,7 @@ def test_figures_depend_on_the_data(run_dir, tmp_path, results):
 
 def test_known_figures_have_what_make_relies_on():
     known = known_figures()
-    assert set(known) == IDS | OF_SWEEPS
+    assert set(known) == IDS | ELSEWHERE
     for figure_id, module in known.items():
         assert module.__name__ == f"figures.fig_{figure_id.replace('-', '_')}"
         assert module.__doc__
@@ -425,7 +425,7 @@ def test_stationarity_line_passes_through_the_middle_point(results):
 
 def test_list_prints_every_id(capsys):
     assert main(["make", "--list"]) == 0
-    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == IDS | OF_SWEEPS
+    assert {line.split()[0] for line in capsys.readouterr().out.splitlines()} == IDS | ELSEWHERE
 
 
 def test_one_figure_prints_its_files(run_dir, tmp_path, capsys):
@@ -521,7 +521,6 @@ def test_without_from_the_regime_is_run_first(monkeypatch, run_dir, tmp_path):
         "--regime=memorize",
         f"--out={tmp_path / 'run'}",
         "--quick",
-        "--nocompilation_cache",  # as in this process
     ]
     assert (tmp_path / "stored-columns.png").is_file()
 
