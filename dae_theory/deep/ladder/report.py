@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import scipy
 from jaxtyping import Float
 
 from dae_theory.checks import InputError
@@ -20,7 +19,7 @@ from dae_theory.deep.ladder.rungs import (
     Rung,
 )
 from dae_theory.deep.ladder.store import Ladder
-from dae_theory.statistics import CONFIDENCE
+from dae_theory.statistics import CONFIDENCE, student_quantile
 
 DIRECTIONS = {
     "trace": "training/trace",
@@ -46,7 +45,7 @@ def mean_and_reach(values_S: Float[np.ndarray, " S"]) -> tuple[float, float]:
     count = len(values_S)
     if count < 2:
         return float(np.mean(values_S)), float("nan")
-    quantile = scipy.stats.t.ppf((1 + CONFIDENCE) / 2, count - 1)
+    quantile = student_quantile(CONFIDENCE, count - 1)
     return float(np.mean(values_S)), float(quantile * np.std(values_S, ddof=1) / count**0.5)
 
 
