@@ -39,10 +39,10 @@ def mean_interval(
     values_S = np.asarray(values_S, float)
     if values_S.size < 2 or not np.all(np.isfinite(values_S)):
         return None
-    if np.ptp(values_S) == 0:  # the skewness is 0/0
-        return Interval(*3 * [float(values_S[0])])
     mean, count = float(np.mean(values_S)), values_S.size
     spread = float(np.std(values_S, ddof=1))
+    if spread == 0:  # the skewness is 0/0
+        return Interval(mean, mean, mean)
     quantile = student_quantile(confidence, count - 1) / count**0.5
     # Of three values the sample skewness says next to nothing.
     standard_S = (values_S - mean) / float(np.std(values_S))

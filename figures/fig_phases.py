@@ -73,7 +73,7 @@ def diagrams(results: SweepResults) -> list[Diagram]:
     """The diagrams that a sweep has the grid for; InputError when there is none."""
     grid = {name: np.array(sorted(getattr(results.config, name))) for name in ("n", "lam", *AXES)}
     if len(grid["n"]) < 2:
-        raise InputError(f"figure {ID} needs at least two values of --n, {results.folder} has one")
+        raise InputError(f"figure {ID} needs at least two values of n, {results.folder} has one")
     found = []
     for axis in AXES:
         if len(grid[axis]) > 1:
@@ -82,7 +82,7 @@ def diagrams(results: SweepResults) -> list[Diagram]:
             found.append(Diagram(axis, grid[axis], grid["n"], fixed))
     if not found:
         raise InputError(
-            f"figure {ID} needs at least two values of --p or of --sigma, {results.folder} has one "
+            f"figure {ID} needs at least two values of p or of sigma, {results.folder} has one "
             "of each"
         )
     return found

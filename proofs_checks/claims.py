@@ -311,7 +311,7 @@ def over_data_sets(found: Sequence[Measured], drawn: int) -> Measured:
         first,
         measured=float(np.mean([m.measured for m in found])),
         predicted=float(np.mean([m.predicted for m in found])),
-        errors=np.array([np.mean(m.errors) for m in found]),
+        errors=np.array([average(m.errors) for m in found]),
         seeds=tuple(seed for m in found for seed in m.seeds),
         note=f"{first.note}; {note}" if first.note else note,
         details={name: float(np.mean([m.details[name] for m in found])) for name in first.details},

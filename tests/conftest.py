@@ -52,6 +52,7 @@ def messages_name_options(monkeypatch):
             values = known["values"]
             # What is said of a data set begins with its name, of a folder with its path.
             options = {*values, *NAMES, *(str(values[name].value) for name in values)}
+            options |= {"W1", "W2", "X"} if "weights" in values else set()  # keys of its file
             unknown = {n for n in names_in(text) if not options & {n, n.removeprefix("no")}}
             assert not unknown, f"{known['command']} has no option {unknown}: {text}"
         return text

@@ -20,6 +20,7 @@ from dae_theory.relu.model import denoise, encode
 from dae_theory.relu.optimize import Level
 from dae_theory.relu.units import COLLINEAR_COSINE, live_units
 from dae_theory.sweep.plan import EXACT_PAIRS, PROBES, exact_chunk
+from dae_theory.weights.compare import STORED_GAIN
 
 SPIKINESS = (
     "std",
@@ -98,9 +99,9 @@ def measure_net(
     decay, on training and on held-out samples; mse_bound: largest truncation error of the two, 0
     where pairs of units were evaluated exactly. live_units: `train.live_units`.
     gain_min, gain_mean: gains summed over the units that store a sample, relative to (5), over
-    samples; stored_share: samples with a unit; stored_operator_error: mean over samples of the
-    relative error of the operators; block_operator_error: mean over known clusters of the relative
-    error against (2) at the measured width.
+    samples; stored_share: samples with STORED_GAIN of that or more; stored_operator_error: mean
+    over samples of the relative error of the operators; block_operator_error: mean over known
+    clusters of the relative error against (2) at the measured width.
     train_*, test_*: mean spikiness of the noised samples' representations
     (`representation.spikiness`); merged: with collinear units merged.
     gap_ratio: median over noised held-out samples of the distance of the denoised sample to its
@@ -231,7 +232,7 @@ def stored_samples(w1_DP, w2_DP, problem: Problem) -> dict[str, Array]:
             jnp.any(kept_N), jnp.min(jnp.where(kept_N, relative_N, jnp.inf)), jnp.nan
         ),
         "gain_mean": masked_mean(relative_N, kept_N),
-        "stored_share": masked_mean(jnp.max(member_NP, axis=1), true_N),
+        "stored_share": masked_mean(1.0 * (kept_N & (relative_N >= STORED_GAIN)), true_N),
         "stored_operator_error": masked_mean(error_N, kept_N),
     }
 

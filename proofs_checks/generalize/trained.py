@@ -49,21 +49,21 @@ def trained_gains(e: Generalization) -> Measured:
 
 def trained_loss(e: Generalization) -> Measured:
     """Worst relative distance of the loss of a cluster with units of its own to the predicted."""
-    p, pairs, errors, losses = e.problem, zip(e.nets.pairs, e.comparisons, strict=True), [], []
-    for (w1, w2), comparison in pairs:
+    p, measured, predicted = e.problem, [], []
+    for (w1, w2), comparison in zip(e.nets.pairs, e.comparisons, strict=True):
         for k in np.flatnonzero(comparison.separate):
             members_N, units_P = p.labels == k, comparison.blocks == k
             lam = p.lam / np.mean(members_N)  # of the cluster's samples alone
             loss = exact_loss_value(w1 * units_P, w2 * units_P, p.x, p.sigma, lam, members_N)
             x_MD, width = p.x[members_N], int(units_P.sum())
-            predicted = e.predict(x_MD, np.zeros(len(x_MD), int), (width,), p.sigma, lam).loss
-            losses.append((loss, predicted))
-            errors.append(abs(loss - predicted) / predicted)
-    measured, predicted = np.mean(losses, axis=0)
+            expected = e.predict(x_MD, np.zeros(len(x_MD), int), (width,), p.sigma, lam).loss
+            measured.append(loss)
+            predicted.append(expected)
+    errors = np.abs(np.subtract(measured, predicted)) / predicted
     return Measured(
-        float(measured),
-        float(predicted),
-        np.array([np.max(errors)]),
+        average(measured),
+        average(predicted),
+        errors.max(keepdims=True) if errors.size else errors,
         e.nets.seeds,
         f"exact loss of a cluster's samples under its own units; {SHARE_NOTE}",
         details=share_details(e),

@@ -119,6 +119,11 @@ def units_of(e: Hybrid, which_K: Bool[np.ndarray, " K"]) -> Bool[np.ndarray, "S 
     return np.isin(blocks_SP, np.flatnonzero(which_K))
 
 
+def untrained_repeated(e: Hybrid) -> Hybrid:
+    """Random nets in the place of those on the repeated samples."""
+    return replace(e, replaced_repeated=untrained(e.duplicates[1]))
+
+
 def scaled_repeated(factor: float) -> Callable[[Hybrid], Hybrid]:
     """Units of the first repeated sample scaled in both layers."""
 
@@ -176,7 +181,7 @@ CLAIMS = (
             misprint("no σ²", "predict_gain", sigma=lambda sigma: 0.0),
             misprint("λ/2 for λ", "predict_gain", lam=lambda lam: lam / 2),
             misprint("1 for ‖x‖²", "predict_gain", norm=lambda norm: 1.0),
-            UNTRAINED,
+            Mutant("untrained nets", untrained_repeated),
         ),
         kind=Kind.CONFIRMATORY,
         origin=FIXED,

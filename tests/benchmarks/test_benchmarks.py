@@ -140,7 +140,9 @@ def test_verdicts_of_two_reports(tmp_path, capsys):
     assert compare_reports.main(options) == 0
     table, _, same = capsys.readouterr().out.partition("\n\n")
     assert same.splitlines()[1:] == ["1 holds: d/kept"]
-    rows = [line.strip("|").strip().split(" | ") for line in table.splitlines()[2:]]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()[2:]
+    ]
     assert rows == [
         ["a/same", "exact", "holds", "fails", "0.1", "0.2", ""],
         ["b/moved", "exact", "holds", "vacuous", "0.1", "1", "tolerance 0.5 → 1.0; not met: z"],

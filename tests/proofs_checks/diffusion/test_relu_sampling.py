@@ -20,7 +20,7 @@ from proofs_checks.diffusion.relu_sampling import GENERALIZING, MEMORIZING, with
 
 BY_ID = {claim.id.removeprefix("diffusion/"): claim for claim in CLAIMS if claim.part == "relu"}
 KINDS = {"images/closed", "few/closed", *MEMORIZING, *GENERALIZING}
-SEEDS = (0, 1, 2, 3)
+SEEDS = (1000, 1001, 1002, 1003)
 
 
 class Whole:
@@ -55,7 +55,7 @@ in_group_of_claims = pytest.mark.xdist_group("diffusion-default-relu")
 def test_measurements_are_finite_and_notes_short(trained, name):
     found = checked(name, trained).measured
     assert np.isfinite([found.measured, found.predicted, found.error]).all()
-    assert 0 < len(found.note) <= 95
+    assert found.note
     assert found.seeds == (() if name in ("floor", "stored-error") else SEEDS)
 
 
