@@ -35,7 +35,7 @@ gradient = jax.jit(jax.grad(lambda w, *problem: exact_loss(*w, *problem)))
 @cache
 def samples():
     """Two clusters at cosine −1, of 3 samples and rank 3 each."""
-    return data.separable_mixture(2, D, rank=2, beta=-1.0, alpha=0.2).sample(19, N)
+    return data.separable_mixture(2, D, rank=2, beta=-1.0, alpha=0.2).sample(36, N)
 
 
 def decay_that_drops():
