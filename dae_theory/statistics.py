@@ -41,8 +41,8 @@ def mean_interval(
         return None
     mean, count = float(np.mean(values_S)), values_S.size
     spread = float(np.std(values_S, ddof=1))
-    if spread == 0:  # the skewness is 0/0
-        return Interval(mean, mean, mean)
+    if spread == 0 or np.ptp(values_S) == 0:  # the skewness is 0/0; the first may underflow
+        return Interval(*3 * [float(values_S[0])])
     quantile = student_quantile(confidence, count - 1) / count**0.5
     # Of three values the sample skewness says next to nothing.
     standard_S = (values_S - mean) / float(np.std(values_S))
