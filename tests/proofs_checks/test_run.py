@@ -187,7 +187,7 @@ def test_forgotten_sample_fails(tmp_path, numpy_weights):
     assert check_weights_file(tmp_path, numpy_weights | forgotten) == 1
 
 
-@pytest.mark.parametrize("factor", [0.5, 2.0])
+@pytest.mark.parametrize("factor", [0.5, 1.5])
 def test_wrong_sigma(tmp_path, numpy_weights, factor, capsys):
     wrong = numpy_weights | {"sigma": factor * numpy_weights["sigma"]}
     assert_not_at_a_minimum(tmp_path, wrong, capsys)
