@@ -478,8 +478,8 @@ def test_spectrum(widths, zeros):
     predicted = predict_curvature(p, x_ND)
     exact = np.linalg.eigvalsh(expand(p.w1, p.w2, x_ND, sigma, lam)[2])
     difference = np.max(np.abs(exact - predicted.sorted_values())) / exact[-1]
-    assert_says("spectrum", "all 384 eigenvalues to 1e-14")
-    assert difference < ROUNDING
+    assert_says("spectrum", "all 384 eigenvalues to 2e-14")
+    assert difference < 2 * ROUNDING  # sums in another order, with more threads, are 1.3e-14 off
     ranks = [int(np.sum(m > 0)) for m in p.gains]
     assert flat_directions(widths, ranks) == predicted.count_below(1e-3 * lam) == zeros
     assert np.sum(np.abs(exact) < 1e-3 * lam) == zeros
