@@ -116,6 +116,7 @@ CLAIMS = (
             HALF_LAMBDA,
             DOUBLE_SIGMA,
             PRINTED_SIGMA,
+            UNTRAINED,
         ),
         kind=Kind.CONFIRMATORY,
         origin=FIXED,

@@ -10,7 +10,7 @@ from dae_theory.solve.local import solve_local_minimum
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.read import SavedWeights
 from proofs_checks import memorize
-from proofs_checks.claims import Verdict, check
+from proofs_checks.claims import Kind, Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.memorize import experiment as memorize_experiment
 from proofs_checks.memorize.experiment import FREE, LIVE, TRAINED, build, from_weights
@@ -48,7 +48,7 @@ def unmet(saved: SavedWeights) -> dict:
 def test_nets_at_a_minimum_are_judged(trained):
     experiment = from_weights(trained)
     assert experiment.stopped.movement < 1e-6
-    for claim in OF_NETS:
+    for claim in (claim for claim in OF_NETS if claim.kind is not Kind.EXPLORATORY):
         expected = Verdict.VACUOUS if "live-units" in claim.id else claim.expected
         assert check(claim, experiment).verdict is expected, claim.id
 
@@ -82,7 +82,8 @@ def test_untrained_and_jittering_nets_are_told_to_train_longer(trained):
     assert MOVEMENT < assumption.value < 0.2
 
 
-def test_constant_columns_are_trained_too_shortly_not_failing(tmp_path):
+def test_nets_that_were_trained_too_shortly_do_not_fail(tmp_path, monkeypatch):
+    monkeypatch.setattr(memorize_experiment, "STEPS", 400)
     x_ND = np.zeros((60, 30))
     x_ND[:, :10] = np.random.default_rng(0).standard_normal((60, 10))
     np.save(tmp_path / "x.npy", x_ND)
@@ -148,10 +149,10 @@ def test_a_run_that_judged_nothing_says_so(tmp_path, capsys):
 
 
 def test_vacuous_on_default_data_is_unexpected(monkeypatch, capsys):
-    monkeypatch.setattr(memorize_experiment, "STORED_SIGMA", 5.0)
-    arguments = ["run", "--regime=memorize", "--claim=cor3.2/stationary"]
+    monkeypatch.setattr(memorize_experiment, "DEFAULT_SIGMA", 5.0)
+    arguments = ["run", "--regime=memorize", "--claim=cor3.2/columns"]
     assert main(arguments) == 1
-    assert "unexpected: cor3.2/stationary vacuous, expected holds" in capsys.readouterr().out
+    assert "unexpected: cor3.2/columns vacuous, expected holds" in capsys.readouterr().out
     assert main([*arguments, "--sigma=5"]) == 0
 
 
@@ -161,7 +162,7 @@ def test_what_was_found_before_a_refusal_is_reported(monkeypatch, tmp_path, caps
     assert main(["run", "--regime=memorize", "--data=simplex", "--n=3", f"--out={out}"]) == 2
     captured = capsys.readouterr()
     assert captured.out.count("holds") >= 4
-    assert "p: to train 8 nets of n=3, p=100 takes about" in captured.err
+    assert "p: to train 8 nets of n=6, p=40 takes about" in captured.err
     assert (out / "report.json").is_file()
 
 
@@ -178,7 +179,7 @@ NO_UNTRAINED_MUTANT = {
     "cor3.2/live-units",  # nothing that is dead comes back before training
     "cor3.3/balanced",  # random weights spread the representation, too
     "unseen/units",  # over as many units on fresh samples as on training samples
-    "unseen/closer-to-truth",  # a ratio of two distances, both large of random weights
+    "cor3.4/duplicate-gains",  # its mutant leaves the nets on repeated samples untrained
     "unseen/halves-agree",  # its mutant leaves one half untrained
     "certify/weights/minimum",  # solved from the weights first
     "certify/weights/dead-units",
