@@ -9,7 +9,7 @@ from jaxtyping import Float
 from dae_theory.weights.extract import Extraction, extract_samples, match_samples
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Verdict
 from proofs_checks.memorize.experiment import LIVE, Memorization
-from proofs_checks.mutants import UNTRAINED, misprint
+from proofs_checks.mutants import misprint
 
 WITHIN = 2.0  # uncertainties: 95% of normal errors
 
@@ -66,7 +66,6 @@ CLAIMS = (
         mutants=(
             misprint("λ/2 for λ", "extract", lam=lambda lam: lam / 2),
             Mutant("a tenth of the uncertainty", lambda e: replace(e, extract=certain)),
-            UNTRAINED,
         ),
         kind=Kind.EXPLORATORY,
         expected=Verdict.INCONCLUSIVE,

@@ -180,6 +180,7 @@ NO_UNTRAINED_MUTANT = {
     "cor3.3/balanced",  # random weights spread the representation, too
     "unseen/units",  # over as many units on fresh samples as on training samples
     "cor3.4/duplicate-gains",  # its mutant leaves the nets on repeated samples untrained
+    "extraction/coverage",  # nothing of the right direction is read off some of them
     "unseen/halves-agree",  # its mutant leaves one half untrained
     "certify/weights/minimum",  # solved from the weights first
     "certify/weights/dead-units",

@@ -154,4 +154,6 @@ def test_distance_of_directions_tells_distributions_apart_and_ignores_lengths():
     np.testing.assert_allclose(
         distance_of_directions(5 * data, more), distance_of_directions(data, more)
     )
-    assert distance_of_directions(rng.standard_normal((300, 5)), more) > 0.05
+    assert (
+        distance_of_directions(rng.standard_normal((300, 5)), more) > 0.03
+    )  # thrice what two samples of one distribution may have
