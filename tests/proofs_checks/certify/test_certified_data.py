@@ -89,7 +89,7 @@ def test_weights_next_to_a_minimum_are_certified():
     rng = np.random.default_rng(0)
     p = predict_memorization(X, SIGMA, LAM, P)
     live = np.any(p.w1 != 0, axis=0)
-    noisy = [w + 0.01 * live * rng.standard_normal(w.shape) for w in (p.w1, p.w2)]
+    noisy = [w + 0.001 * live * rng.standard_normal(w.shape) for w in (p.w1, p.w2)]
     experiment = from_weights(SavedWeights(*noisy, Problem(X, SIGMA, LAM)))
     found = [check(claim, experiment) for claim in certify.WEIGHTS_CLAIMS]
     assert {result.verdict for result in found} == {Verdict.HOLDS}
