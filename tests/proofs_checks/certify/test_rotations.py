@@ -38,7 +38,7 @@ def test_slope_along_rotations_is_that_of_differences(problem):
     noisy = at_margin(problem, 1.0)
     w = blocks_of(predict_on(noisy))
     angles = 0.3 * np.random.default_rng(1).standard_normal((3, 6))
-    step, differences = 1e-5, []
+    step, differences = 1e-4, []
     for direction in np.eye(angles.size).reshape(-1, *angles.shape):
         ahead, behind = (rotated_loss(w, angles + s * direction, noisy)[0] for s in (step, -step))
         differences.append((ahead - behind) / (2 * step))
