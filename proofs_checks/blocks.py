@@ -13,13 +13,14 @@ from dae_theory.theory.problem import Problem
 from dae_theory.weights.compare import Comparison, assign_blocks, compare_weights
 from proofs_checks.claims import Measured, Requirement, above, at_least, below
 from proofs_checks.monte_carlo import exact_loss_value, relative_gradient
-from proofs_checks.nets import Nets, Progress, Training, fewest_live
+from proofs_checks.nets import Nets, fewest_live
 from proofs_checks.stationarity import Stopped
 
 N_CLUSTERS = 3  # of the synthetic mixture
 DECAY_FRACTION = 0.1  # default nλ, relative to the smallest eigenvalue a block keeps
 STORED_SIGMA, STORED_DECAY = 0.05, 0.02  # of images to be stored: σ, and nλ over the smallest ‖x‖²
 TIGHT_ALPHA, TIGHT_SIGMA = 0.04, 0.02  # data on which the closed forms are exact
+TIGHT_MARGIN = 6.5  # gate margin of stored samples for exact statements
 STEPS, LEARNING_RATE, INIT_SCALE = 3000, 2e-2, 0.1
 
 
@@ -36,6 +37,14 @@ def at_margin(problem: Problem, z: float) -> Problem:
     for _ in range(30):
         problem = replace(problem, sigma=problem.sigma * predict_on(problem).margin / z)
     return problem
+
+
+def tightened(problem: Problem, z: float) -> Problem:
+    """Samples of gate margin z with σ so small, if it is not, that exact statements apply to them;
+    as they are where z is not positive."""
+    if not 0 < z < TIGHT_MARGIN:
+        return problem
+    return replace(problem, sigma=problem.sigma * z / TIGHT_MARGIN)
 
 
 def smallest_kept(
@@ -109,17 +118,9 @@ class BlockExperiment(Protocol):
     comparisons: list[Comparison]
 
 
-def block_training(
-    problem: Problem,
-    data_sets: tuple[Float[np.ndarray, "N D"], ...],
-    seeds: tuple[tuple[int, ...], ...],
-    levels: tuple[tuple[float, float], ...],
-    trainer: str,
-    what: str,
-    progress: Progress,
-) -> Training:
-    """Nets to be trained on clustered samples, with the width of the problem."""
-    how = TrainConfig(
+def block_training(problem: Problem) -> TrainConfig:
+    """How nets are trained on clustered samples, with the width of the problem."""
+    return TrainConfig(
         width=sum(problem.widths),
         sigma=problem.sigma,
         lam=problem.lam,
@@ -127,7 +128,6 @@ def block_training(
         learning_rate=LEARNING_RATE,
         init_scale=INIT_SCALE,
     )
-    return Training(data_sets, how, trainer, seeds, levels, what, progress)
 
 
 def compare_at_measured_widths(

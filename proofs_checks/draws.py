@@ -1,12 +1,15 @@
 """The same experiment on several data sets that were drawn independently."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from proofs_checks.config import DataUsed
+from dae_theory.relu.optimize import TrainConfig
+from proofs_checks.config import DataUsed, RunConfig
+from proofs_checks.nets import Progress, Training
 
 
 @dataclass(frozen=True)
@@ -41,3 +44,35 @@ class Draws:
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figures draw: the first data set, and the margins of all."""
         return self.draws[0].arrays | {"margins": self.margins}
+
+
+def trained_together(
+    draws: Sequence[Any],
+    how: TrainConfig,
+    config: RunConfig,
+    what: str,
+    progress: Progress,
+    *,
+    drawn: bool,
+) -> Any:
+    """Experiments with nets to be trained, in one program, on all of their ``problems``.
+
+    Where data sets were ``drawn`` each has a start, of its own seed; else the one experiment on the
+    user's data has all. The nets of an experiment are those from its ``first`` on.
+    """
+    starts = [(seed,) for seed in config.data_seeds] if drawn else [config.seed_list]
+    each = [(p, seeds) for e, seeds in zip(draws, starts, strict=True) for p in e.problems]
+    training = Training(
+        tuple(p.x for p, _ in each),
+        how,
+        config.trainer,
+        tuple(seeds for _, seeds in each),
+        tuple((p.sigma, p.lam) for p, _ in each),
+        what,
+        progress,
+    )
+    trained, first = [], 0
+    for e in draws:
+        trained.append(replace(e, training=training, first=first))
+        first += len(e.problems)
+    return Draws(tuple(trained)) if drawn else trained[0]

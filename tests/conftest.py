@@ -18,12 +18,11 @@ import pytest  # noqa: E402
 
 from dae_theory import commands  # noqa: E402
 from dae_theory.checks import InputError  # noqa: E402
-from dae_theory.commands import configure_jax  # noqa: E402
 from dae_theory.data import NAMES  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
 
-configure_jax(float64=True)
+commands.configure_jax(float64=True)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Folders of tests whose programs run for less time than XLA takes to optimize them.

@@ -29,6 +29,7 @@ from proofs_checks.blocks import (
     default_decay,
     even_widths,
     predict_on,
+    tightened,
 )
 from proofs_checks.certify import census_study, dead_units_nets, pair, reach_curves
 from proofs_checks.certify.census_study import CensusStudy
@@ -44,7 +45,7 @@ from proofs_checks.nets import Progress
 
 DEFAULT_N = 5  # samples stored
 BLOCK_DECAY = 0.3  # nλ over the smallest eigenvalue a block keeps: the remainder grows like 1/λ
-FACE_POOL, TIGHT_MARGIN = 50, 6.5  # faces to choose from; their gate margin
+FACE_POOL = 50  # faces to choose from
 SIMPLEX_N, SIMPLEX_DIMENSION, SIMPLEX_SIGMA = 8, 16, 0.02
 MIXTURE_N, MIXTURE_DIMENSION, MIXTURE_RANK, MIXTURE_ALPHA = 60, 16, 4, 0.08
 MIXTURE_CLUSTERS, MIXTURE_BETA, MIXTURE_P, MIXTURE_SIGMA = 3, -0.5, 12, 0.02
@@ -211,11 +212,10 @@ def stored_at(x_ND: Float[np.ndarray, "N D"], sigma: float, lam: float | None) -
 
 def faces_at(x_ND: Float[np.ndarray, "N D"], sigma: float | None, lam: float | None) -> Problem:
     """Stored faces, at a σ small enough for exact statements unless it is given."""
-    problem = stored_at(x_ND, sigma or STORED_SIGMA, lam)
-    z = predict_on(problem).margin
-    if sigma is None and 0 < z < TIGHT_MARGIN:
-        problem = replace(problem, sigma=STORED_SIGMA * z / TIGHT_MARGIN)
-    return problem
+    if sigma is not None:
+        return stored_at(x_ND, sigma, lam)
+    problem = stored_at(x_ND, STORED_SIGMA, lam)
+    return tightened(problem, predict_on(problem).margin)
 
 
 def clustered(

@@ -41,7 +41,7 @@ from proofs_checks.blocks import (
 )
 from proofs_checks.claims import given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.draws import Draws
+from proofs_checks.draws import Draws, trained_together
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
     RESIDUAL_MARGINS,
@@ -70,9 +70,9 @@ class Generalization:
       mixture: the distribution the samples came from, None when it is unknown.
       predict: the formula under test, (2)-(4).
       predict_limit: (6); test_loss_limit: (7); linear_loss: the test loss of a linear map.
-      training: nets trained on x, its two halves, and one sample of each cluster, for each draw;
-        None for weights from a file.
-      draw, seed: which of the draws this one is, and the seed of its mixture, samples and start.
+      training: nets trained on x, its two halves, and one sample of each cluster, from number
+        ``first`` on, and those of other experiments; None for weights from a file.
+      seed: of the mixture, the samples and the start.
       rival: a denoiser made of the samples, in the place of the nets.
       replaced, replaced_half, replaced_memorizing: nets in the place of the trained ones, of those
         on the second half, and of those on one sample of each cluster.
@@ -92,7 +92,7 @@ class Generalization:
     replaced_half: Nets | None = None
     replaced_memorizing: Nets | None = None
     rival: Callable[[Float[np.ndarray, "N D"]], Denoiser] | None = None
-    draw: int = 0
+    first: int = 0
     seed: int = 0
 
     @property
@@ -115,7 +115,7 @@ class Generalization:
     def _trained_on(self, data_set: int) -> Nets:
         if len(self.problem.x) < 2:
             raise InputError("n: two disjoint halves need at least two samples")
-        return self.training.nets[len(self.samples) * self.draw + data_set]
+        return self.training.nets[self.first + data_set]
 
     @property
     def has_nets(self) -> bool:
@@ -129,14 +129,15 @@ class Generalization:
         return trained or self.replaced_memorizing is not None
 
     @property
-    def samples(self) -> tuple[Float[np.ndarray, "N D"], ...]:
+    def problems(self) -> tuple[Problem, ...]:
         """What nets are trained on: all samples, two halves of them, one of each cluster.
 
         Few are repeated: the objective stays the same, and each step sees as many noisy inputs.
         """
-        x_ND = self.problem.x
+        x_ND, p = self.problem.x, self.problem
         parts = x_ND, x_ND[::2], x_ND[1::2], self.exemplars
-        return tuple(np.tile(part, (len(x_ND) // max(len(part), 1), 1)) for part in parts)
+        repeated = (np.tile(part, (len(x_ND) // max(len(part), 1), 1)) for part in parts)
+        return tuple(Problem(part, p.sigma, p.lam) for part in repeated)
 
     @cached_property
     def stopped(self) -> Stopped:
@@ -230,26 +231,16 @@ def build(config: RunConfig, progress: Progress) -> Generalization | Draws:
       InputError: for data that cannot be used.
     """
     synthetic = config.data in (None, DEFAULT_DATA)
-    if synthetic:
-        draws = [drawn(seed, config) for seed in config.data_seeds]
-        starts = [(seed,) for seed in config.data_seeds]
-    else:
-        draws, starts = [on_users_data(config)], [config.seed_list]
-    each = list(zip(draws, starts, strict=True))
-    training = block_training(
-        draws[0].problem,
-        tuple(x_ND for e in draws for x_ND in e.samples),
-        tuple(seeds for e, seeds in each for _ in e.samples),
-        tuple((e.problem.sigma, e.problem.lam) for e in draws for _ in e.samples),
-        config.trainer,
-        "training generalizing nets",
-        progress,
+    draws = (
+        [on_mixture(seed, config) for seed in config.data_seeds]
+        if synthetic
+        else [on_users_data(config)]
     )
-    trained = tuple(replace(e, training=training, draw=i) for i, e in enumerate(draws))
-    return Draws(trained) if synthetic else trained[0]
+    how, what = block_training(draws[0].problem), "training generalizing nets"
+    return trained_together(draws, how, config, what, progress, drawn=synthetic)
 
 
-def drawn(seed: int, config: RunConfig) -> Generalization:
+def on_mixture(seed: int, config: RunConfig) -> Generalization:
     """A random mixture of unequal clusters, and samples of it."""
     n, widths = config.n or DEFAULT_N, even_widths(config.p or DEFAULT_P, N_CLUSTERS)
     if n < N_CLUSTERS:

@@ -19,6 +19,7 @@ from dae_theory.data import (
     separable_mixture,
     simplex,
 )
+from dae_theory.memorization.nearest import duplicate_groups
 from dae_theory.theory.closed_forms import Prediction, predict_blocks, predict_hybrid_gain
 from dae_theory.theory.problem import Problem
 from dae_theory.weights.compare import Comparison
@@ -39,7 +40,7 @@ from proofs_checks.blocks import (
 )
 from proofs_checks.claims import Requirement, above
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.draws import Draws
+from proofs_checks.draws import Draws, trained_together
 from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress, Training, nets_of
 from proofs_checks.stationarity import AT_MINIMUM, Stopped
@@ -64,10 +65,9 @@ class Hybrid:
       predict: the formula under test, (2)-(4); predict_gain: (8).
       repeated: samples that are all repeated, each another number of times; None for data or
         weights of the user.
-      training: nets trained on x and on the repeated samples, for each draw; None for weights from
-        a file.
+      training: nets trained on x and on the repeated samples, from number ``first`` on, and those
+        of other experiments; None for weights from a file.
       replaced, replaced_repeated: nets in the place of the trained ones.
-      draw: which of the draws this one is.
     """
 
     problem: Problem
@@ -81,7 +81,7 @@ class Hybrid:
     training: Training | None = None
     replaced: Nets | None = None
     replaced_repeated: Nets | None = None
-    draw: int = 0
+    first: int = 0
 
     @property
     def nets(self) -> Nets:
@@ -94,7 +94,7 @@ class Hybrid:
         return (self.problem,) if self.repeated is None else (self.problem, self.repeated)
 
     def _trained_on(self, data_set: int) -> Nets:
-        return self.training.nets[len(self.problems) * self.draw + data_set]
+        return self.training.nets[self.first + data_set]
 
     @property
     def duplicates(self) -> tuple[Problem, Nets, Int[np.ndarray, " L"]]:
@@ -165,26 +165,16 @@ def build(config: RunConfig, progress: Progress) -> Hybrid | Draws:
       InputError: for data that cannot be used.
     """
     synthetic = config.data in (None, DEFAULT_DATA)
-    if synthetic:
-        draws = [drawn(seed, config) for seed in config.data_seeds]
-        starts = [(seed,) for seed in config.data_seeds]
-    else:
-        draws, starts = [on_users_data(config)], [config.seed_list]
-    problems = [problem for e in draws for problem in e.problems]
-    training = block_training(
-        draws[0].problem,
-        tuple(problem.x for problem in problems),
-        tuple(seeds for e, seeds in zip(draws, starts, strict=True) for _ in e.problems),
-        tuple((problem.sigma, problem.lam) for problem in problems),
-        config.trainer,
-        "training hybrid nets",
-        progress,
+    draws = (
+        [on_mixture(seed, config) for seed in config.data_seeds]
+        if synthetic
+        else [on_users_data(config)]
     )
-    trained = tuple(replace(e, training=training, draw=i) for i, e in enumerate(draws))
-    return Draws(trained) if synthetic else trained[0]
+    how, what = block_training(draws[0].problem), "training hybrid nets"
+    return trained_together(draws, how, config, what, progress, drawn=synthetic)
 
 
-def drawn(seed: int, config: RunConfig) -> Hybrid:
+def on_mixture(seed: int, config: RunConfig) -> Hybrid:
     """A random mixture some clusters of which have no spread, samples of it, and a simplex whose
     corners are repeated."""
     n, clusters = config.n or DEFAULT_N, N_DUPLICATED + N_SPREAD
@@ -271,8 +261,7 @@ def hybrid_labels(
     the remaining samples clustered by direction."""
     if labels_N is not None:
         return cluster_labels(x_ND, labels_N)
-    first: dict[bytes, int] = {}
-    index_N = np.array([first.setdefault(x.tobytes(), len(first)) for x in x_ND + 0.0])
+    index_N = duplicate_groups(x_ND)
     counts = np.bincount(index_N)
     repeated_N = counts[index_N] > 1
     found_N = np.zeros(len(x_ND), int)

@@ -3,6 +3,7 @@
 python -m proofs_checks.run --regime=memorize
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,10 +22,10 @@ from dae_theory.theory.remainder import flip_weight
 from dae_theory.weights.compare import Comparison, compare_weights
 from dae_theory.weights.extract import Extraction, extract_samples
 from dae_theory.weights.read import SavedWeights
-from proofs_checks.blocks import stored_decay
+from proofs_checks.blocks import stored_decay, tightened
 from proofs_checks.claims import Requirement, above, at_least, below, given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.draws import Draws
+from proofs_checks.draws import Draws, trained_together
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
     RESIDUAL_MARGINS,
@@ -43,7 +44,6 @@ from proofs_checks.stationarity import AT_MINIMUM, Stopped
 
 DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 40, 0.04
 DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
-TIGHT_MARGIN = 6.5  # gate margin of the samples for exact statements
 STEPS, LEARNING_RATE = 3000, 3e-3
 DRAWS = 2  # of noise a step: with one, a third of the nets end too far from a minimum
 UNSEEN = 95  # samples that no net was trained on, at most
@@ -71,8 +71,8 @@ class Memorization:
       dataset: what x was chosen from; note: how, in words.
       predict: the formula under test, (5); halves: of its distance to f_emp.
       extract: the samples that a net stores, read off its weights.
-      training: nets trained on x, which is its data set number ``draw``; None for weights from a
-        file.
+      training: nets trained on x, those number ``first``, and on the x of other experiments; None
+        for weights from a file.
       replaced: nets in the place of the trained ones.
     """
 
@@ -87,12 +87,19 @@ class Memorization:
     extract: Callable[..., Extraction] = extract_samples
     training: Training | None = None
     replaced: Nets | None = None
-    draw: int = 0
+    first: int = 0
 
     @property
     def nets(self) -> Nets:
         """The nets under test, trained when first asked for."""
-        return self.training.nets[self.draw] if self.replaced is None else self.replaced
+        return self.training.nets[self.first] if self.replaced is None else self.replaced
+
+    @property
+    def problems(self) -> tuple[Problem]:
+        """What nets are trained on: x. Fewer samples than by default are repeated: the objective
+        stays the same, and each step sees as many noisy inputs."""
+        times = -(-DEFAULT_N // len(self.problem.x))
+        return (replace(self.problem, x=np.tile(self.problem.x, (times, 1))),)
 
     @property
     def has_nets(self) -> bool:
@@ -201,50 +208,41 @@ def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
       InputError: for data that cannot be used.
     """
     n = config.n or DEFAULT_N
-    if config.data is None:
-        seeds = config.data_seeds
-        chosen = [drawn_samples(seed, n) for seed in seeds]
-        starts = tuple((seed,) for seed in seeds)
+    drawn = config.data is None
+    if drawn:
+        chosen = [drawn_samples(seed, n) for seed in config.data_seeds]
     else:
         dataset = load_data(config, config.data, n)
-        chosen, starts = [(dataset, np.arange(len(dataset.x)))], (config.seed_list,)
+        chosen = [(dataset, np.arange(len(dataset.x)))]
     draws = [experiment_on(dataset, pool, n, config) for dataset, pool in chosen]
-    problems = [e.problem for e in draws]
+    first = draws[0].problem
     how = TrainConfig(
         draws[0].width,
-        problems[0].sigma,
-        problems[0].lam,
+        first.sigma,
+        first.lam,
         steps=STEPS,
         learning_rate=LEARNING_RATE,
         draws=DRAWS,
     )
-    # Fewer samples are repeated: the same objective, and a step sees as many noisy inputs.
-    training = Training(
-        tuple(np.tile(p.x, (-(-DEFAULT_N // len(p.x)), 1)) for p in problems),
-        how,
-        config.trainer,
-        starts,
-        tuple((p.sigma, p.lam) for p in problems),
-        "training memorizing nets",
-        progress,
-    )
-    trained = tuple(replace(e, training=training, draw=i) for i, e in enumerate(draws))
-    return trained[0] if config.data is not None else Draws(trained)
+    return trained_together(draws, how, config, "training memorizing nets", progress, drawn=drawn)
 
 
 def drawn_samples(seed: int, n: int) -> tuple[Dataset, Int[np.ndarray, " M"]]:
     """Faces for even seeds and patches of as many pixels for odd ones, centred, and the pool that
     samples are chosen from: random ones, all where there are too few."""
-    dataset, size = (
-        (centred(faces()), FACE_POOL)
-        if seed % 2 == 0
-        else (centred(patches(PATCHES, size=SIDE)), PATCH_POOL)
-    )
+    name, size = ("faces", FACE_POOL) if seed % 2 == 0 else ("patches", PATCH_POOL)
+    dataset = centred_images(name)
     count = min(max(size, n), len(dataset.x))
     if n > len(dataset.x):
         raise InputError(f"n: {dataset.name} has {len(dataset.x)} samples, asked for {n}")
     pool = np.random.default_rng(seed).choice(len(dataset.x), count, replace=False)
     return dataset, np.sort(pool)
+
+
+@functools.cache
+def centred_images(name: str) -> Dataset:
+    """'faces', or 'patches' of as many pixels, centred: read once for all draws."""
+    return centred(faces() if name == "faces" else patches(PATCHES, size=SIDE))
 
 
 def experiment_on(
@@ -289,13 +287,6 @@ def margin_of(problem: Problem, width: int) -> float:
     if width < len(problem.x):
         return -np.inf
     return predict_memorization(problem.x, problem.sigma, problem.lam, width).margin
-
-
-def tightened(problem: Problem, z: float) -> Problem:
-    """The same samples with σ so small, if it is not, that exact statements apply to them."""
-    if not 0 < z < TIGHT_MARGIN:
-        return problem
-    return replace(problem, sigma=problem.sigma * z / TIGHT_MARGIN)
 
 
 def gaussian_inputs(x_ND: Float[np.ndarray, "N D"], count: int = 100) -> np.ndarray:

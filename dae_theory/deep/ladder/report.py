@@ -19,7 +19,7 @@ from dae_theory.deep.ladder.rungs import (
     Rung,
 )
 from dae_theory.deep.ladder.store import Ladder
-from dae_theory.statistics import CONFIDENCE, student_quantile
+from dae_theory.statistics import mean_interval
 
 DIRECTIONS = {
     "trace": "training/trace",
@@ -42,11 +42,9 @@ OTHER_DATA = {"faces": (10, FEW), "patches": (FEW, MOST), "shuffled": (FEW, MANY
 
 def mean_and_reach(values_S: Float[np.ndarray, " S"]) -> tuple[float, float]:
     """Mean over nets, and half the length of its t interval (NaN for one net)."""
-    count = len(values_S)
-    if count < 2:
-        return float(np.mean(values_S)), float("nan")
-    quantile = student_quantile(CONFIDENCE, count - 1)
-    return float(np.mean(values_S)), float(quantile * np.std(values_S, ddof=1) / count**0.5)
+    interval = mean_interval(values_S, symmetric=True)
+    reach = float("nan") if interval is None else (interval.high - interval.low) / 2
+    return float(np.mean(values_S)), reach
 
 
 def _cell(ladder: Ladder, quantity: str, rung: Rung) -> str:
