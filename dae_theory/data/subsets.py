@@ -180,16 +180,24 @@ def _clique_of_size(edges: Int[np.ndarray, "E 2"], n: int) -> list[int] | None:
     """Some n nodes that are pairwise adjacent, or None; raises when the budget is used up."""
     import networkx as nx
 
-    graph = nx.Graph()
-    graph.add_edges_from(edges.tolist())
     # Members of an n-clique have degree n−1 inside it: peel off the rest first.
-    core = nx.k_core(graph, n - 1) if len(edges) else graph
-    for visited, clique in enumerate(nx.find_cliques(core)):
+    graph = nx.Graph(_core(edges, n - 1).tolist())
+    for visited, clique in enumerate(nx.find_cliques(graph)):
         if len(clique) >= n:
             return clique[:n]
         if visited >= SEARCH_BUDGET:
             raise _SearchExhaustedError
     return None
+
+
+def _core(edges: Int[np.ndarray, "E 2"], degree: int) -> Int[np.ndarray, "F 2"]:
+    """The edges left when nodes of a smaller degree go, until there are none."""
+    while len(edges):
+        kept_E = np.all(np.bincount(edges.ravel())[edges] >= degree, axis=1)
+        if kept_E.all():
+            break
+        edges = edges[kept_E]
+    return edges
 
 
 def choose_samples(x_ND: Float[Array, "N D"], n: int) -> tuple[Int[np.ndarray, " n"], str]:
