@@ -26,7 +26,9 @@ commands.configure_jax(float64=True)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Folders of tests whose programs run for less time than XLA takes to optimize them.
-UNOPTIMIZED = {ROOT / "tests" / room for room in ("minima", "relu", "solve", "theory", "weights")}
+UNOPTIMIZED = {
+    ROOT / "tests" / room for room in ("minima", "relu", "solve", "sweep", "theory", "weights")
+}
 needs_images = pytest.mark.skipif(
     not any(
         (f / FASHION_MNIST_FILES["train"]).is_file() for f in (FASHION_MNIST_FOLDER, cache_folder())
@@ -84,9 +86,10 @@ def pytest_collection_modifyitems(items):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
-    """Compile in less time where compiling is most of the work."""
+    """Compile in less time where compiling is most of the work, in processes of the test, too."""
     unoptimized = item.path.parent in UNOPTIMIZED
     jax.config.update("jax_disable_most_optimizations", unoptimized)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(unoptimized))
 
 
 @pytest.hookimpl(trylast=True)

@@ -30,7 +30,7 @@ KINDS = ("sparse", "split", "entangled", "forgetful")
 GAIN_TOLERANCE = 0.01  # relative distance from the gain of (5) up to which a sample is stored
 OUTPUT_TOLERANCE = 0.1  # relative distance of the output from the sample as (5) shrinks it
 LOSS_TOLERANCE = 1e-6  # relative; minima with the same gates and losses this close are one
-CURVATURE_TOLERANCE = 1e-7  # an eigenvalue of the Hessian below minus this is a way down
+CURVATURE_TOLERANCE = 1e-7  # below minus this share of the largest |curvature| is a way down
 PASSED_TOLERANCE = 2.0  # directions of noise that an output which memorizes lets pass, fewer than
 NOISE_DRAWS = 1024
 LARGEST_RELABELLING = 7  # samples whose permutations are all tried
@@ -43,7 +43,7 @@ Gates = tuple[str, ...]
 class Settled(NamedTuple):
     """A stationary point: weights (D, P) float64, ``loss``, ``grad_norm`` = ‖∇L‖_F, ``lowest``
     eigenvalue of the Hessian over non-zero units, and ``is_minimum``: the gradient is within the
-    tolerance and no eigenvalue is below −CURVATURE_TOLERANCE."""
+    tolerance and no eigenvalue is below −CURVATURE_TOLERANCE of the largest."""
 
     w1: Float[np.ndarray, "D P"]
     w2: Float[np.ndarray, "D P"]
@@ -100,46 +100,50 @@ def find_minima(
     stuck = range(len(starts))
     for _ in range(_DESCENTS):
         solutions = solve_local_minima(*zip(*starts, strict=True), x_BND, sigma, lam, tol)
+        saddles = []
         for b in stuck:
-            settled[b], starts[b] = _look_down(solutions[b], x_BND[b], sigma, lam)
-        stuck = [b for b in stuck if settled[b].lowest < -CURVATURE_TOLERANCE]
+            settled[b], lower = _look_down(solutions[b], x_BND[b], sigma, lam)
+            if lower is not None:
+                starts[b] = lower
+                saddles.append(b)
+        stuck = saddles
         if not stuck:
             break
     return [settled[b] for b in range(len(starts))]
 
 
-def _look_down(solution: Solution, x_ND, sigma, lam) -> tuple[Settled, np.ndarray]:
-    """A stationary point with its lowest curvature, and the weights (2, D, P) from which to go on:
-    the lowest point along it at a saddle, else the same."""
+def _look_down(solution: Solution, x_ND, sigma, lam) -> tuple[Settled, np.ndarray | None]:
+    """A stationary point with its lowest curvature, and at a saddle the weights (2, D, P) from
+    which to go on: the lowest point along that curvature."""
     x_ND = np.asarray(x_ND, float)
     basis_DR = span_and_outside(x_ND.T)
     problem = (x_ND @ basis_DR, np.full(len(x_ND), 1 / len(x_ND)), float(sigma), float(lam))
     here_2DP = np.stack([solution.w1, solution.w2])
     weights_2RP = np.einsum("dr,sdp->srp", basis_DR, here_2DP)
     with jax.enable_x64(True):
-        lowest, direction_2RP = _lowest_curvature(weights_2RP, problem)
-        is_flat = lowest >= -CURVATURE_TOLERANCE
+        lowest, largest, direction_2RP = _lowest_curvature(weights_2RP, problem)
+        is_flat = lowest >= -CURVATURE_TOLERANCE * largest
         settled = Settled(*solution[:4], lowest, solution.converged and is_flat)
         if is_flat:
-            return settled, here_2DP
+            return settled, None
         steps = np.linalg.norm(weights_2RP) * np.concatenate([-_STEPS, _STEPS])
         trials = [weights_2RP + step * direction_2RP for step in steps]
         lowest_2RP = min(trials, key=lambda trial: float(expansion(trial, *problem)[0]))
     return settled, np.einsum("dr,srp->sdp", basis_DR, lowest_2RP)
 
 
-def _lowest_curvature(weights_2RP, problem) -> tuple[float, np.ndarray]:
-    """Lowest eigenvalue and eigenvector of the Hessian over units that are not zero but for
-    rounding; 0 when there is none."""
+def _lowest_curvature(weights_2RP, problem) -> tuple[float, float, np.ndarray]:
+    """Lowest eigenvalue, largest |eigenvalue| and eigenvector of the lowest, of the Hessian over
+    units that are not zero but for rounding; 0 when there is none."""
     product_P = np.prod(np.linalg.norm(weights_2RP, axis=1), axis=0)
     free = np.broadcast_to(product_P > _ROUNDING * product_P.max(), weights_2RP.shape)
     direction = np.zeros(weights_2RP.shape)
     if not free.any():
-        return 0.0, direction
+        return 0.0, 0.0, direction
     hessian = np.asarray(expansion(weights_2RP, *problem)[2])
     values, vectors = np.linalg.eigh(hessian[np.ix_(free.ravel(), free.ravel())])
     direction[free] = vectors[:, 0]
-    return float(values[0]), direction
+    return float(values[0]), float(np.max(np.abs(values))), direction
 
 
 @dataclass(frozen=True)
@@ -199,7 +203,7 @@ class Minimum:
 
 class DistinctMinimum(NamedTuple):
     """Minima that are equal up to symmetry: the first of them, how many starts reached one, and
-    their share of all starts (Wilson's interval). A sparse and a split minimum can be equal, since
+    their share of all starts (exact interval). A sparse and a split minimum can be equal, since
     splitting a unit is a symmetry."""
 
     minimum: Minimum

@@ -300,6 +300,12 @@ def test_false_alarms_over_small_held_out_sets_are_k_in_t_plus_one():
     assert low <= hits <= high
 
 
+@pytest.mark.parametrize(("way", "copied"), [(0.24, 1.0), (0.26, 0.0)])
+def test_a_copy_is_three_times_nearer_to_one_sample_than_to_the_next(way, copied):
+    ratios_M = gap_ratio(nearest_two(np.array([[way]]), np.array([[0.0], [1.0]])).distances)
+    assert fraction_memorized(ratios_M).value == copied
+
+
 @pytest.mark.parametrize("n", [1, 5, 400])
 @pytest.mark.parametrize("copies", ["none", "all"])
 def test_interval_without_variation_is_clopper_pearson(n, copies):

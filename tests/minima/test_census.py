@@ -93,6 +93,13 @@ def test_a_saddle_is_left_for_a_minimum(descended, settled):
     assert end.loss == pytest.approx(loss_of(end.w1, end.w2, PAIR), rel=1e-12)
 
 
+@pytest.mark.parametrize("unit", [1e-4, 1e3])
+def test_a_saddle_is_one_in_any_unit_of_measurement(starts, settled, unit):
+    end = find_minimum(*starts[0], unit * PAIR, unit * SIGMA, unit**2 * LAM, unit**2 * 1e-9)
+    assert end.is_minimum
+    assert end.loss == pytest.approx(unit**2 * settled[0].loss, rel=1e-6)
+
+
 def test_a_minimum_beside_a_saddle_stays_where_it_is(descended, settled):
     start, end = descended[1], settled[1]
     assert end.is_minimum
@@ -187,6 +194,18 @@ def test_wrong_gains_are_not_stored(kind):
     assert minimum.memorizes_output
     np.testing.assert_allclose(minimum.gain_errors, 0.02, rtol=1e-6)
     assert not classified(1.3 * w1, w2, x).memorizes_output
+
+
+@pytest.mark.parametrize("which", ["encoder", "decoder"])
+def test_a_sample_is_stored_only_where_both_matrices_point_to_it(which):
+    x = samples()
+    w1, w2 = stored_net(x)
+    beside = np.linalg.svd(x)[2][-1]  # no sample has a part along it
+    turned = w2 + 0.5 * np.linalg.norm(w2, axis=0) * beside[:, None]
+    pair = (turned, w1) if which == "encoder" else (w1, turned)
+    minimum = classified(*pair, x)
+    np.testing.assert_allclose(minimum.cosines, 1 / np.sqrt(1.25), rtol=1e-9)
+    assert not minimum.stored.any()
 
 
 def test_numbers_of_the_closed_form():

@@ -110,6 +110,16 @@ def test_bound_grows_with_the_ball(name):
     assert bounds[0] == pytest.approx(bound, rel=1e-2)
 
 
+def test_a_ball_that_brings_a_gate_within_a_standard_deviation_is_refused():
+    (weights, x, sigma), *_ = net_and_worst("narrow, sigma=0.3")
+    norm_P, length_N = np.linalg.norm(weights[0], axis=0), np.linalg.norm(x, axis=1)
+    slack_NP = np.abs(x @ weights[0]) - sigma * norm_P  # a unit turns by at most 2·radius/‖w‖
+    reach = np.min(slack_NP / (2 * length_N[:, None]))
+    assert np.isfinite(hessian_lipschitz(*weights, x, sigma, 0.99 * reach))
+    with pytest.raises(InputError, match="within one standard deviation"):
+        hessian_lipschitz(*weights, x, sigma, 1.01 * reach)
+
+
 def test_without_its_gate_part_the_bound_is_wrong(monkeypatch):
     (weights, x, sigma), bound, worst = net_and_worst("narrow, sigma=0.02")
     monkeypatch.setattr(scipy.stats.norm, "pdf", np.zeros_like)

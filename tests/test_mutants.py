@@ -1,0 +1,163 @@
+"""Plausible errors in the formulas, each of which some test of its room must notice.
+
+Each is a text put in the place of another in a copy of the package. Run by hand, as it takes
+minutes: ``python -m pytest -m slow tests/test_mutants.py``.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TESTS_FAILED = 1  # pytest's exit status; 2 and up: it could not run them
+
+
+class SourceMutant(NamedTuple):
+    """An error: ``instead`` of ``text`` in ``file``, to be noticed by ``tests``."""
+
+    name: str
+    file: str
+    text: str
+    instead: str
+    tests: str
+
+
+MUTANTS = (
+    SourceMutant(
+        "nλ/n for nλ/n_ℓ in (8)",
+        "theory/closed_forms.py",
+        "max(square - n * lam / count, 0.0)",
+        "max(square - lam, 0.0)",
+        "theory/test_closed_forms.py",
+    ),
+    SourceMutant(
+        "σ²/n_ℓ for σ² in (8)",
+        "theory/closed_forms.py",
+        "/ (square + sigma**2)",
+        "/ (square + sigma**2 / count)",
+        "theory/test_closed_forms.py",
+    ),
+    SourceMutant(
+        "gain 1",
+        "theory/closed_forms.py",
+        "(eigenvalues - decay).clip(0.0) / (eigenvalues + noise)",
+        "(eigenvalues > decay) * 1.0",
+        "theory/test_closed_forms.py",
+    ),
+    SourceMutant(
+        "nσ²/K for n_kσ² in (2)",
+        "theory/closed_forms.py",
+        "noises=counts * sigma**2",
+        "noises=np.full(n_clusters, n / n_clusters * sigma**2)",
+        "theory/test_closed_forms.py",
+    ),
+    SourceMutant(
+        "Kλ for λ/ρ_k in (6)",
+        "theory/closed_forms.py",
+        "decays = lam / priors_K",
+        "decays = lam * np.full(n_clusters, n_clusters)",
+        "theory/test_closed_forms.py",
+    ),
+    SourceMutant(
+        "mean for max in β",
+        "theory/separability.py",
+        "max(largest, float(np.max(cosines, where=above, initial=-1.0)))",
+        "float(np.sum(cosines * above) / np.sum(above)) if np.any(above) else largest",
+        "theory/test_separability.py",
+    ),
+    SourceMutant(
+        "best for worst error of a gain",
+        "weights/compare.py",
+        "np.max(np.abs(measured / np.where(kept, predicted, 1.0) - 1), where=kept, initial=0.0)",
+        "np.min(np.abs(measured / np.where(kept, predicted, 1.0) - 1), where=kept, initial=9.0)",
+        "weights/test_compare.py",
+    ),
+    SourceMutant(
+        "cosines of the encoder alone",
+        "weights/compare.py",
+        "            np.sum(leading_DP * w2_DP, axis=0) / norm2_P,\n",
+        "            np.sum(leading_DP * w1_DP, axis=0) / norm1_P,\n",
+        "weights/test_compare.py",
+    ),
+    SourceMutant(
+        "units merged by their sum",
+        "relu/units.py",
+        "np.sqrt(h_NP**2 @ member_PG)",
+        "h_NP @ member_PG",
+        "relu/test_units.py",
+    ),
+    SourceMutant(
+        "(Σh)² for (Σh²)² in the participation ratio",
+        "relu/units.py",
+        "square**2 / fourth",
+        "np.sum(h, axis=-1) ** 2 / fourth",
+        "relu/test_units.py",
+    ),
+    SourceMutant(
+        "margin not shrunk inside the ball",
+        "minima/existence.py",
+        "    z_NP = z_NP - 2 * radius * lengths_N[:, None] / (sigma * norm1_P)\n",
+        "",
+        "minima/test_existence.py",
+    ),
+    SourceMutant(
+        "census: cosines of the encoder alone",
+        "minima/census.py",
+        "for w in (w1, w2)))\n",
+        "for w in (w1, w1)))\n",
+        "minima/test_census.py",
+    ),
+    SourceMutant(
+        "census: entangled when all units are",
+        "minima/census.py",
+        "np.any(active_NP.sum(axis=0) > 1)",
+        "np.all(active_NP.sum(axis=0) > 1)",
+        "minima/test_census.py",
+    ),
+    SourceMutant(
+        "census: a tolerance of curvature without a scale",
+        "minima/census.py",
+        "is_flat = lowest >= -CURVATURE_TOLERANCE * largest",
+        "is_flat = lowest >= -1e-7",
+        "minima/test_census.py",
+    ),
+    SourceMutant(
+        "copies below a ratio of 1/2",
+        "memorization/copies.py",
+        "COPY_RATIO = 1 / 3",
+        "COPY_RATIO = 1 / 2",
+        "memorization/test_copies.py",
+    ),
+)
+IDS = [mutant.name for mutant in MUTANTS]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=IDS)
+def test_text_stands_in_the_file_once(mutant):
+    assert (ROOT / "dae_theory" / mutant.file).read_text().count(mutant.text) == 1
+    assert (ROOT / "tests" / mutant.tests).is_file()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=IDS)
+def test_mutant_is_noticed(mutant, tmp_path):
+    copy = tmp_path / "copy"
+    for name in ("benchmarks", "dae_theory", "proofs_checks", "tests"):
+        shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", copy)
+    file = copy / "dae_theory" / mutant.file
+    file.write_text(file.read_text().replace(mutant.text, mutant.instead))
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", f"tests/{mutant.tests}"],
+        cwd=copy,
+        env=os.environ | {"PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == TESTS_FAILED, done.stdout[-2000:]
