@@ -4,6 +4,8 @@ The noise prediction is ε = (y − D(y, σ))/σ, so that of the caption minus t
 (D_u − D_c)/σ.
 """
 
+import itertools
+
 import jax
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
@@ -29,7 +31,7 @@ def guidance_norm(
     levels_T = edm_schedule(model.sigma_max, model.sigma_min, settings.steps)
     y_ND = model.sigma_max * np.asarray(jax.random.normal(key, np.shape(x_ND)))
     norms_TN = []
-    for level, following in zip(levels_T[:-1], levels_T[1:], strict=True):
+    for level, following in itertools.pairwise(levels_T):
         with_ND, without_ND = (model.denoise(y_ND, level, t) for t in (tokens, None))
         norms_TN.append(np.linalg.norm(with_ND - without_ND, axis=1) / level)
         denoised_ND = without_ND + settings.guidance * (with_ND - without_ND)
