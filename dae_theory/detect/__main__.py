@@ -9,8 +9,8 @@ and report.html. Kill it at any moment and start it again with the same options:
 --model is the name of a shipped model, a checkpoint NAME.npz beside its card, or the .npz file of a
 ReLU net (W1, W2, X, sigma, lam). Images are a folder, one file, or an .npy or .npz array, in which
 bytes go from black to white and other numbers are in the model's own range. Captions are a text
-file, a line an image by name, or a .csv file with columns image and caption. --training=own
-compares with the images that the model was trained on, as far as they are on this machine.
+file, a line an image by name, or a .csv file with columns image and caption. 'own' images, or
+training images, are those that the model was trained on, as far as they are on this machine.
 
 Exit status 0, also when some images could not be used; 2 when none could, or on other bad input.
 """
@@ -34,7 +34,7 @@ class Options:
     """The command's options."""
 
     model: str | None = option(None, "Name of a shipped model, or an .npz file.")
-    images: str | None = option(None, "Folder or file of the images asked about.")
+    images: str | None = option(None, "Folder or file of the images asked about, or 'own'.")
     captions: str | None = option(None, "File of their captions.")
     calibration: str | None = option(None, "Folder or file of images that are not memorized.")
     calibration_captions: str | None = option(None, "File of their captions.")

@@ -1,16 +1,14 @@
 """Which images does a model know by heart? Scores, part by part, and verdicts."""
 
-import contextlib
-import dataclasses
-import hashlib
-from collections.abc import Callable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from dae_theory.checks import (
     InputError,
@@ -26,11 +24,10 @@ from dae_theory.detect.load import Loaded, load_model
 from dae_theory.detect.model import DetectorModel, of_checkpoint
 from dae_theory.detect.scores import SCORES
 from dae_theory.detect.scores.score import Context, Need, Score, ScoreSettings, check_needs
-from dae_theory.files import npz_bytes, read_npz, reserve_folder, write_whole
+from dae_theory.detect.store import identity, kept_scores, open_folder
 from dae_theory.memorization.copies import gap_ratio
 from dae_theory.memorization.nearest import nearest_two
 
-SCHEMA = 1
 PART = 256  # images, the unit of what is kept
 OWN = "own"  # training images that the model itself names
 ASKED, CALIBRATING, HALVES = range(3)  # keys
@@ -149,14 +146,14 @@ def detect_memorized(
 
     Args:
       model: name or file as `load.load_model` takes it, a checkpoint, or any `DetectorModel`.
-      images: rows in the model's pixel range, or a path as `images.read_images` takes it.
+      images: rows in the model's pixel range, or a path as `images.read_images` takes it; 'own' are
+        those it was trained on, as far as they are on this machine.
       captions: one an image, or a file of them. Scores that compare with and without need them; the
         others are prompt-free without, and ask the model with them otherwise.
       calibration: images that are not memorized and otherwise like those asked about. A score that
         is fitted on such images is fitted on a random half of them, and calibrated on the other.
       calibration_captions: theirs, given where the images' are.
-      training: training images; 'own' are those that the model names, as far as they are on this
-        machine.
+      training: training images, or 'own'.
       resize: images of another size than the model's are resized; else left out.
       out: folder that keeps what was computed; the same call goes on after a kill.
       config: score, noise level, rate of false positives, and so on.
@@ -170,6 +167,7 @@ def detect_memorized(
     config = config or DetectConfig()
     loaded = _loaded(model)
     model = loaded.model
+    images = loaded.training() if _is_own(images) else images
     asked = _images(images, model, "images", captions, resize)
     given = calibration
     if given is not None:
@@ -192,8 +190,8 @@ def detect_memorized(
     check_needs(score, model, replace(context, captions=asked.captions))
     if given is not None:
         check_enough(len(given.names), config.fpr)
-    settings = _identity(config, loaded, asked, given, reference, rows_TD)
-    with _folder(out, settings) as parts:
+    settings = identity(model.name, loaded.sha256, config, asked, given, reference, rows_TD)
+    with open_folder(out, settings) as parts:
         ask = _Asking(score, model, config, context, parts, progress)
         calibrated = None
         if given is not None:
@@ -208,7 +206,7 @@ def detect_memorized(
         calibration=calibrated,
         training=rows_TD,
         copied=None if rows_TD is None else _copied(asked.rows, rows_TD),
-        notes=_notes(asked, given, reference),
+        notes=_notes(asked, given, reference, rows_TD),
     )
 
 
@@ -225,26 +223,23 @@ class _Asking:
 
     def __call__(self, images: Images, what: str, which: int) -> Float[np.ndarray, " N"]:
         key, n = jax.random.fold_in(jax.random.key(self.config.seed), which), len(images.names)
-        parts = []
+        scores = []
         for first in range(0, n, PART):
             self.progress(what, first, n)
-            path = None if self.folder is None else self.folder / f"{what}-{first:07d}.npz"
-            if path is not None and path.exists():
-                parts.append(read_npz(path)["scores"])
-                continue
-            part = images.part(slice(first, first + PART))
-            context = replace(self.context, captions=part.captions)
-            part_key = jax.random.fold_in(key, first)
-            scores = self.score(part_key, self.model, part.rows, self.config.sigma, context)
-            unusable = np.flatnonzero(~np.isfinite(scores))
-            if len(unusable):
-                name = part.names[unusable[0]]
-                raise InputError(f"{what}: the score of {name} is not finite; leave it out")
-            if path is not None:
-                write_whole(path, npz_bytes({"scores": scores}))
-            parts.append(scores)
+            part, part_key = images.part(slice(first, first + PART)), jax.random.fold_in(key, first)
+            ask = functools.partial(self.of_part, part_key, part, what)
+            scores.append(kept_scores(self.folder, f"{what}-{first:07d}", ask))
         self.progress(what, n, n)
-        return np.concatenate(parts)
+        return np.concatenate(scores)
+
+    def of_part(self, key: PRNGKeyArray, part: Images, what: str) -> Float[np.ndarray, " N"]:
+        context = replace(self.context, captions=part.captions)
+        scores = self.score(key, self.model, part.rows, self.config.sigma, context)
+        unusable = np.flatnonzero(~np.isfinite(scores))
+        if len(unusable):
+            name = part.names[unusable[0]]
+            raise InputError(f"{what}: the score of {name} is not finite; leave it out")
+        return scores
 
 
 def _loaded(model: str | Path | Checkpoint | DetectorModel) -> Loaded:
@@ -284,9 +279,13 @@ def _images(given: Any, model: DetectorModel, name: str, captions: Any, resize: 
 def _training(given: Any, loaded: Loaded, resize: bool) -> Float[np.ndarray, "T D"] | None:
     if given is None:
         return None
-    if isinstance(given, str) and given == OWN:
+    if _is_own(given):
         return np.asarray(loaded.training(), float)
     return _images(given, loaded.model, "training", None, resize).rows
+
+
+def _is_own(given: Any) -> bool:
+    return isinstance(given, str) and given == OWN
 
 
 def _resolved(config: DetectConfig, score: Score, model: DetectorModel) -> DetectConfig:
@@ -315,9 +314,11 @@ def _copied(rows_ND, training_TD) -> Copied:
     return Copied(found.indices[:, 0], found.distances[:, 0], gap_ratio(found.distances))
 
 
-def _notes(asked: Images, given: Images | None, reference: Images | None) -> tuple[str, ...]:
+def _notes(asked, given, reference, rows_TD) -> tuple[str, ...]:
     notes = [f"{len(asked.left_out)} images left out"] if asked.left_out else []
     notes += [f"images: {asked.note}"] if asked.note else []
+    if rows_TD is not None:
+        notes.append(f"compared with {len(rows_TD)} training images")
     if given is None:
         return tuple(notes)
     if given.left_out:
@@ -331,42 +332,3 @@ def _notes(asked: Images, given: Images | None, reference: Images | None) -> tup
             f"{both} of the images are calibration images, too: nothing is promised for these"
         )
     return tuple(notes)
-
-
-def _identity(config, loaded, asked, given, reference, rows_TD) -> dict:
-    """Everything that a result depends on."""
-    return {
-        "schema": SCHEMA,
-        "model": loaded.model.name,
-        **dataclasses.asdict(config),
-        "images": len(asked.names),
-        "calibration": 0 if given is None else len(given.names),
-        "model_sha256": loaded.sha256,
-        "images_sha256": _digest(asked),
-        "calibration_sha256": _digest(given),
-        "reference_sha256": _digest(reference),
-        "training_sha256": "" if rows_TD is None else _hash_of_rows(rows_TD),
-    }
-
-
-def _digest(images: Images | None) -> str:
-    if images is None:
-        return ""
-    words = "\0".join((*images.names, *(images.captions or ("",)))).encode()
-    return hashlib.sha256(_hash_of_rows(images.rows).encode() + words).hexdigest()
-
-
-def _hash_of_rows(rows_ND) -> str:
-    return hashlib.sha256(np.ascontiguousarray(rows_ND, "<f8").tobytes()).hexdigest()
-
-
-@contextlib.contextmanager
-def _folder(out: str | Path | None, settings: dict) -> Iterator[Path | None]:
-    """The folder of the parts, held; None where nothing is kept."""
-    if out is None:
-        yield None
-        return
-    with reserve_folder(Path(out), settings, "detection"):
-        parts = Path(out) / "parts"
-        parts.mkdir(exist_ok=True)
-        yield parts
