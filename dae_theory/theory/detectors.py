@@ -1,8 +1,8 @@
 """What detectors of memorization read off a net at a predicted minimizer.
 
-See docs/THEORY.md#detection. A noised sample y = x + σε opens the gates of one block. There the net is linear, so that most
-scores are quadratic forms of a normal variable: their laws, and the areas under the ROC curve that
-follow, are exact but for flipped gates.
+See docs/THEORY.md#detection. A noised sample y = x + σε opens the gates of one block. There the net
+is linear, so that most scores are quadratic forms of a normal variable: their laws, and the areas
+under the ROC curve that follow, are exact but for flipped gates.
 """
 
 from collections.abc import Sequence
@@ -219,33 +219,43 @@ def participation_area(amounts: Sequence[float], response: Response) -> float:
     return law.exceeds(QuadraticLaw(np.zeros(1), np.zeros(1)))
 
 
-def gap_area(
-    response: Response, other_D: Float[Array, " D"], dimension: int
-) -> float:
-    """AUROC of the gap ratio of outputs that the theory promises at least, low for memorized
+def gap_mean(response: Response, other_D: Float[Array, " D"], power: int = 1) -> float:
+    """E[min(ratio, 1)^power] of the gap ratio of outputs at a stored sample, by quadrature
     (docs/THEORY.md#detection-gap).
 
-    The output at a stored sample is f = m(‖x‖+σξ)x̂, with the ratio ‖f−x‖/‖f−other‖. Outputs for a
-    cluster whose samples have a smooth density in r dimensions have a ratio below ρ with
-    probability ρ^r at most. So the area is 1 − E[ratio^r] or more, by quadrature.
+    The output is f = m(‖x‖+σξ)x̂, with the ratio ‖f−x‖/‖f−other‖.
 
     Args:
       response: to a stored sample.
       other_D: the nearest other training sample.
-      dimension: r, of the samples of the cluster.
+      power: of the ratio.
     """
-    check_count(dimension, "dimension")
-    norm = float(np.linalg.norm(response.mean))
+    norm, gain, sigma = float(np.linalg.norm(response.mean)), response.gains[0], response.sigma
     along, square = float(response.directions[:, 0] @ other_D), float(np.sum(other_D**2))
 
-    def missed(xi: float) -> float:
-        length = response.gains[0] * (norm + response.sigma * xi)
+    def weighted(xi: float) -> float:
+        length = gain * (norm + sigma * xi)
         ratio = abs(length - norm) / np.sqrt(length**2 - 2 * length * along + square)
-        return min(ratio, 1.0) ** dimension * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)
+        return min(ratio, 1.0) ** power * np.exp(-(xi**2) / 2) / np.sqrt(2 * np.pi)
 
-    nearest = (1 / response.gains[0] - 1) * norm / response.sigma  # where the output is x itself
+    nearest = float((1 / gain - 1) * norm / sigma)  # where the output is x itself
     points = [nearest] if abs(nearest) < 10 else None
-    return float(1 - quad(missed, -10, 10, points=points, limit=200)[0])
+    return float(quad(weighted, -10, 10, points=points, limit=200)[0])
+
+
+def gap_area(response: Response, other_D: Float[Array, " D"], dimension: int) -> float:
+    """AUROC of the gap ratio of outputs, low for memorized, that the theory promises at least
+    (docs/THEORY.md#detection-gap).
+
+    Where the samples of a cluster have a smooth density in r dimensions, outputs for it have a
+    ratio below ρ with probability ρ^r at most: the area is 1 − E[ratio^r] or more.
+
+    Args:
+      response, other_D: as in `gap_mean`.
+      dimension: r, of the cluster.
+    """
+    check_count(dimension, "dimension")
+    return 1 - gap_mean(response, other_D, dimension)
 
 
 def predict_auroc(

@@ -6,7 +6,6 @@ from random starts. Splitting a unit changes no loss, so that every such number 
 """
 
 import itertools
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -21,11 +20,11 @@ from dae_theory.relu.model import init_weights
 from dae_theory.solve.local import solve_local_minimum
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
 from dae_theory.theory.detectors import Response, block_response, std_law
-from dae_theory.theory.quadratic import QuadraticLaw
 from dae_theory.theory.problem import Problem
+from dae_theory.theory.quadratic import QuadraticLaw
 from dae_theory.weights.compare import Comparison, assign_blocks, compare_weights
 from proofs_checks.blocks import default_decay, predict_on, separable_blocks
-from proofs_checks.claims import Mutant, above
+from proofs_checks.claims import Mutant, above, at_least
 from proofs_checks.config import DataUsed, RunConfig, data_used
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress
@@ -82,12 +81,14 @@ class Solving:
       plan: its units.
       seed: of the start.
       progress: called while it goes on.
+      stored: how many of the first clusters are repeated samples.
     """
 
     problem: Problem
     plan: Plan
     seed: int
     progress: Progress
+    stored: int = N_STORED
 
     @cached_property
     def nets(self) -> Nets:
@@ -119,7 +120,7 @@ class Solving:
         p, rng = self.problem, np.random.default_rng([self.seed, 2])
         prediction = predict_blocks(p.x, p.labels, self.plan.units, p.sigma, p.lam)
         w_DL = prediction.w1.copy()
-        for k in range(N_STORED):  # unequal parts of the sample
+        for k in range(self.stored):  # unequal parts of the sample
             units_L = prediction.blocks == k
             amounts = rng.uniform(0.5, 1.0, units_L.sum())
             whole_D = prediction.directions[k][:, 0] * np.sqrt(prediction.gains[k][0])
@@ -148,8 +149,8 @@ class Detecting:
       problem: what it was trained on; mixture: what fresh samples are drawn from.
       plan, seed: of the net.
       solving: the net, shared by changed copies of this.
-      read: what the theory makes of a response; std: its law of the std, squared. Mutants change
-        them.
+      read: what the theory makes of a response; std: its law of the std, squared;
+        amounts: of the weights with which units hold a sample. Mutants change them.
       replaced: nets in the place of the solved one.
     """
 
@@ -160,6 +161,7 @@ class Detecting:
     solving: Solving
     read: Callable[[Response], Response] = lambda response: response
     std: Callable[[Response, int], QuadraticLaw] = std_law
+    amounts: Callable[[np.ndarray], np.ndarray] = lambda amounts_G: amounts_G
     replaced: Nets | None = None
 
     @property
@@ -222,10 +224,13 @@ class Detecting:
         return x_ND, x_ND + setting.sigma * rng.standard_normal(x_ND.shape)
 
     def scores(
-        self, setting: Setting, score: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        self,
+        setting: Setting,
+        score: Callable[[np.ndarray, np.ndarray], np.ndarray],
+        draws: int = DRAWS,
     ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
         """Scores ``score(x, y)`` of the stored sample and of the cluster."""
-        pairs = (self.drawn(k, setting) for k in (setting.stored, setting.cluster))
+        pairs = (self.drawn(k, setting, draws) for k in (setting.stored, setting.cluster))
         stored, other = (score(x_ND, y_ND) for x_ND, y_ND in pairs)
         return stored, other
 
@@ -303,13 +308,10 @@ def mixture_of(seed: int) -> Mixture:
     return replace(mixture, means=mixture.means * norms_K[:, None])
 
 
-def detecting(
-    seed: int, plan: Plan, progress: Progress, counts: tuple[int, ...] = COUNTS
-) -> Detecting:
-    """The net of one seed, to be solved for; ``counts`` are samples of each cluster."""
+def detecting(seed: int, plan: Plan, progress: Progress) -> Detecting:
+    """The net of one seed, to be solved for."""
     mixture = mixture_of(seed)
-    drawn = replace(mixture, priors=np.array(counts) / sum(counts))
-    x_ND, labels_N = drawn.sample(seed, sum(counts))
+    x_ND, labels_N = mixture.sample(seed, sum(COUNTS))
     lam = default_decay(x_ND, labels_N, KEPT, DECAY)
     problem = Problem(x_ND, SIGMA, lam, labels_N, KEPT)
     return Detecting(problem, mixture, plan, seed, Solving(problem, plan, seed, progress))
@@ -325,6 +327,15 @@ HAS_SETTINGS = above(
     "stored samples beside clusters with units of their own",
     0,
     lambda e: len(e.comparisons_made),
+    needs_others=True,
+)
+EVEN = at_least(
+    "‖a‖²/p_k of clusters, 1 for even rotations",
+    0.95,
+    lambda e: min(
+        float(np.sum(e.response(k, e.problem.sigma).unit_sums ** 2)) / e.comparison.widths[k]
+        for k in range(N_STORED, len(COUNTS))
+    ),
     needs_others=True,
 )
 TRAINED = (*separable_blocks(TRAINED_MARGIN), AT_MINIMUM, HAS_SETTINGS)
