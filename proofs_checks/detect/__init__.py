@@ -1,0 +1,5 @@
+"""Detectors of memorization: what each reads of a net, predicted and measured."""
+
+from proofs_checks.detect import auroc, conditions, identities, others
+
+CLAIMS = (*identities.CLAIMS, *auroc.CLAIMS, *others.CLAIMS, *conditions.CLAIMS)
