@@ -12,7 +12,7 @@ import numpy as np
 from dae_theory.checks import InputError
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.config import DataUsed, RunConfig
-from proofs_checks.detect import conditions, identities, relu_nets
+from proofs_checks.detect import calibration, conditions, identities, relu_nets
 from proofs_checks.detect.auroc import area_arrays
 from proofs_checks.nets import Progress
 
@@ -50,6 +50,11 @@ class Detect:
     def conditions(self) -> conditions.Conditions:
         """Beside some of them, nets without the caption."""
         return conditions.build(self.relu)
+
+    @cached_property
+    def calibrations(self) -> calibration.Calibrations:
+        """Thresholds calibrated on images that are not memorized, again and again."""
+        return calibration.build(self.config, self.exact)
 
     @property
     def built(self) -> dict[str, Any]:
