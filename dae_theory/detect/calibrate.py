@@ -1,4 +1,5 @@
-"""What a threshold can promise: conformal p-values from images that are not memorized.
+"""What a threshold can promise: conformal p-values from images that are not memorized
+(docs/THEORY.md#conformal).
 
 If the scores of n calibration images and of a further image that is not memorized are exchangeable,
 each place of the new score among them is equally likely, whatever their distribution
