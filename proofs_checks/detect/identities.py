@@ -214,7 +214,7 @@ def claim(
     return Claim(
         id=f"detect/{name}",
         statement=statement,
-        source=f"docs/THEORY.md#detection-{source}",
+        source=f"docs/THEORY.md#{source}",
         part="exact",
         requires=(at_least("gate margin z", EXACT_MARGIN, lambda e: e.prediction.margin),),
         measure=measure,
@@ -228,7 +228,7 @@ CLAIMS = (
     claim(
         "energy",
         "‖h‖² is Σ m_j (u_jᵀy)² over the active block.",
-        "energy",
+        "detection-energy",
         energies,
         (
             formula(
@@ -247,7 +247,7 @@ CLAIMS = (
         "std",
         "The squared std over units is ‖h‖²/P − p_k m_1 (u_1ᵀy)²/P², with (Σc)² for p_k where a "
         "sample is split.",
-        "std",
+        "detection-std",
         variances,
         (
             formula("P for P²", "variance", lambda r, y, p: energy(r, y) / p - variance(r, y, 1)),
@@ -265,7 +265,7 @@ CLAIMS = (
     claim(
         "error",
         "The denoising error at a sample is Σ [(1−m_j)²(u_jᵀx)² + m_j²σ²] and what is dropped.",
-        "error",
+        "detection-error",
         denoising_errors,
         (
             formula(
@@ -293,7 +293,7 @@ CLAIMS = (
     claim(
         "jacobian-trace",
         "The trace of the Jacobian is Σ m_j, 1 at most for a stored sample.",
-        "trace",
+        "detection-trace",
         traces,
         (
             formula("p_k", "trace", lambda r: float(np.sum(r.unit_sums**2))),
@@ -304,7 +304,7 @@ CLAIMS = (
     claim(
         "units",
         "A split sample has 1/Σc⁴ effective units and one merged unit, whatever the noise.",
-        "units",
+        "detection-units",
         unit_counts,
         (
             formula("number of units", "ratio", lambda c_G: float(len(c_G))),

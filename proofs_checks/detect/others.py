@@ -264,7 +264,7 @@ def claim(
     return Claim(
         id=f"detect/{name}",
         statement=statement,
-        source=f"docs/THEORY.md#detection-{source}",
+        source=f"docs/THEORY.md#{source}",
         part="relu",
         requires=TRAINED,
         measure=measure,
@@ -279,7 +279,7 @@ CLAIMS = (
     claim(
         "energy-auroc",
         "The AUROC of ‖h‖ follows from gains, norms and noise, whatever the units.",
-        "energy",
+        "detection-energy",
         energy_auroc,
         0.02,
         (UNIT_NORMS, TWICE_SIGMA, ROOT_SIGMA, RANDOM_NET),
@@ -287,7 +287,7 @@ CLAIMS = (
     claim(
         "error-auroc",
         "The AUROC of the denoising error follows from the gains of both blocks.",
-        "error",
+        "detection-error",
         error_auroc,
         0.02,
         (BLOCK_GAINS, MEAN_ALONE, SQUARED_GAINS, NO_SPREAD, RANDOM_NET),
@@ -295,7 +295,7 @@ CLAIMS = (
     claim(
         "trace",
         "The trace of the Jacobian is Σ m_j of the active block.",
-        "trace",
+        "detection-trace",
         trace_levels,
         0.01,
         (BLOCK_GAINS, MEAN_ALONE, SQUARED_GAINS, ROOT_GAINS, RANDOM_NET),
@@ -303,7 +303,7 @@ CLAIMS = (
     claim(
         "trace-probed",
         "The AUROC of Hutchinson's estimate of it follows from the gains and the number of probes.",
-        "trace",
+        "detection-trace",
         trace_probed,
         0.02,
         (BLOCK_GAINS, MEAN_ALONE, RANDOM_NET),
@@ -311,7 +311,7 @@ CLAIMS = (
     claim(
         "merged-units",
         "Effective units, collinear ones merged, tell stored samples from clusters with spread.",
-        "units",
+        "detection-units",
         merged_units,
         0.01,
         (RANDOM_NET, Mutant("collinear units a little apart", turned)),
@@ -332,7 +332,7 @@ CLAIMS = (
     claim(
         "gap-stored",
         "Outputs at a stored sample have the mean gap ratio that follows from gain and noise.",
-        "gap",
+        "detection-gap",
         gap_of_stored,
         0.05,
         (TWICE_SIGMA, ROOT_SIGMA, LARGER),

@@ -269,9 +269,13 @@ def names_of(config):
 def test_all_regimes_leave_out_those_that_say_nothing_of_the_users_data():
     everything = names_of(RunConfig("all"))
     assert everything == [regime.name for regime in REGIMES]
-    assert set(everything) - set(names_of(RunConfig("all", data="x.npy"))) == {"diffusion"}
+    assert set(everything) - set(names_of(RunConfig("all", data="x.npy"))) == {
+        "diffusion",
+        "detect",
+    }
     assert set(everything) - set(names_of(RunConfig("all", weights="w.npz"))) == {
         "diffusion",
+        "detect",
         "errata",
     }
     assert names_of(RunConfig("diffusion", data="x.npy")) == ["diffusion"]
