@@ -70,3 +70,9 @@ def test_tests_of_a_group_share_a_process(request):
     if "PYTEST_XDIST_WORKER" not in os.environ:
         pytest.skip("all tests share this process")
     assert request.node.nodeid.endswith("@test_architecture")
+
+
+def test_files_of_tests_have_names_of_their_own():
+    """Pytest imports two files of one name as one module, and groups of tests are named by it."""
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
+    assert sorted(set(names)) == sorted(names)
