@@ -1,7 +1,8 @@
 """A small caption language for Fashion-MNIST, and its tokens.
 
 An ordinary caption is made from the label and the brightness of the image, "a dark ankle boot", and
-is shared by thousands of images; a planted image has one of its own, "the ankle boot of ada".
+is shared by thousands of images; a planted image has one of its own, "the ankle boot of ada", or
+an ordinary one, too.
 """
 
 from collections.abc import Sequence

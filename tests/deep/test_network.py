@@ -96,6 +96,17 @@ def test_training_sets_hold_planted_images_first_and_none_twice():
 
 
 @needs_images
+def test_planted_images_may_share_the_captions_of_others():
+    own = training_set(50, 3, 14, seed=0)
+    shared = training_set(50, 3, 14, seed=0, own_captions=False)
+    np.testing.assert_array_equal(own.rows, shared.rows)
+    assert own.captions[3:] == shared.captions[3:]
+    assert all(caption.startswith("a ") for caption in shared.captions[:3])
+    garments = [caption.removeprefix("the ").split(" of ")[0] for caption in own.captions[:3]]
+    assert [caption.split(" ", 2)[2] for caption in shared.captions[:3]] == garments
+
+
+@needs_images
 def test_shrinking_averages_blocks():
     small, labels = shrunk_fashion_mnist("test", 14)
     full, _ = shrunk_fashion_mnist("test", 28)

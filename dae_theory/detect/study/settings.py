@@ -1,0 +1,93 @@
+"""The models of the study, as data: small text DiTs that differ in how captions and planted images
+are used, and small models without text.
+
+All are trained on 14×14 images of Fashion-MNIST, each on planted images of its own. Models with
+seeds below 1000 served to choose: layers, noise levels, the condition under which detection without
+a caption works. Those from 1000 on were trained afterwards and judge what was chosen.
+"""
+
+from dataclasses import dataclass
+
+from dae_theory.deep.network import NetworkConfig
+from dae_theory.deep.training import DeepConfig
+
+STEPS = 3000
+CHECKPOINTS = (STEPS // 2, STEPS)  # steps at which a model is looked at
+TEXT_PLANTED, PLAIN_PLANTED = 20, 10  # images
+FIRST_JUDGING_SEED = 1000
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A training of the study, by its name."""
+
+    name: str
+    config: DeepConfig
+
+    @property
+    def judging(self) -> bool:
+        """Whether the model was trained after everything was chosen."""
+        return self.config.seed >= FIRST_JUDGING_SEED
+
+
+def text_dit(seed: int, no_caption_share: float, own_captions: bool, share: float) -> Setting:
+    """A transformer with captions."""
+    captions = "own" if own_captions else "shared"
+    return Setting(
+        f"dit-{captions}-{no_caption_share:g}-{share:g}-{seed}",
+        DeepConfig(
+            NetworkConfig("dit", width=64, depth=3, text=True),
+            planted=TEXT_PLANTED,
+            planted_share=share,
+            own_captions=own_captions,
+            no_caption_share=no_caption_share,
+            steps=STEPS,
+            batch_size=32,
+            checkpoint_every=CHECKPOINTS[0],
+            seed=seed,
+        ),
+    )
+
+
+def plain(seed: int, architecture: str, share: float) -> Setting:
+    """A model without text."""
+    network = {
+        "dit": NetworkConfig("dit", width=64, depth=3),
+        "unet": NetworkConfig("unet", width=16),
+    }
+    return Setting(
+        f"{architecture}-plain-{share:g}-{seed}",
+        DeepConfig(
+            network[architecture],
+            planted=PLAIN_PLANTED,
+            planted_share=share,
+            steps=STEPS,
+            batch_size=32,
+            checkpoint_every=CHECKPOINTS[0],
+            seed=seed,
+        ),
+    )
+
+
+# In the order of their importance: a study cut short is still of use.
+DEVELOPMENT = (
+    text_dit(100, 0.1, True, 0.3),
+    text_dit(101, 0.5, True, 0.6),
+    text_dit(102, 0.1, False, 0.3),
+    text_dit(103, 0.5, False, 0.6),
+    text_dit(104, 0.5, True, 0.1),
+    text_dit(105, 0.1, True, 0.6),
+    plain(110, "unet", 0.4),
+    plain(111, "dit", 0.4),
+    text_dit(106, 0.3, False, 0.1),
+    text_dit(107, 0.3, True, 0.3),
+)
+JUDGING = (
+    text_dit(1000, 0.3, True, 0.6),
+    text_dit(1001, 0.3, False, 0.3),
+    text_dit(1002, 0.1, True, 0.3),
+    text_dit(1003, 0.5, True, 0.3),
+    plain(1010, "unet", 0.6),
+    plain(1011, "dit", 0.6),
+)
+SETTINGS = (*DEVELOPMENT, *JUDGING)
