@@ -81,6 +81,23 @@ def _read_npy(path: Path) -> np.ndarray:
     return array
 
 
+def image_paths(folder: Path) -> tuple[list[Path], str]:
+    """The files of a folder that are read as images, sorted by name, and what else it holds, in
+    words.
+
+    Raises:
+      InputError: for a folder without images.
+    """
+    entries = sorted(folder.iterdir())
+    others = [_kind_left_out(path) for path in entries]
+    paths = [path for path, other in zip(entries, others, strict=True) if other is None]
+    left_out = ", ".join(f"{n} {kind}" for kind, n in Counter(filter(None, others)).items())
+    if not paths:
+        there = f"; it holds {left_out}" if left_out else ""
+        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}){there}")
+    return paths, left_out
+
+
 def load_image_folder(
     folder: Path, *, size: int | None = None, gray: bool = True, limit: int | None = None
 ) -> Dataset:
@@ -93,13 +110,7 @@ def load_image_folder(
       InputError: for a folder without images, as `decode.read_image`, or for images of several
         shapes.
     """
-    entries = sorted(folder.iterdir())
-    others = [_kind_left_out(path) for path in entries]
-    paths = [path for path, other in zip(entries, others, strict=True) if other is None]
-    left_out = ", ".join(f"{n} {kind}" for kind, n in Counter(filter(None, others)).items())
-    if not paths:
-        there = f"; it holds {left_out}" if left_out else ""
-        raise InputError(f"{folder}: holds no image ({', '.join(IMAGE_SUFFIXES)}){there}")
+    paths, others = image_paths(folder)
     images = []
     for path in paths[:limit]:
         image = read_image(path, size=size, gray=gray)
@@ -111,7 +122,7 @@ def load_image_folder(
         images.append(image)
     stack = np.stack(images)
     note = f"{len(images)} of {len(paths)} images read"
-    note += f"; left out: {left_out}" if left_out else ""
+    note += f"; left out: {others}" if others else ""
     return Dataset(folder.name, stack.reshape(len(stack), -1), stack.shape[1:], note=note)
 
 

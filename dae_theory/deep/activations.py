@@ -38,9 +38,8 @@ class LayerStatistics(NamedTuple):
     values: dict[str, dict[str, Float[np.ndarray, "S N"]]]
 
 
-@functools.partial(jax.jit, static_argnames="network")
-def _pooled(params, noisy, sigma, tokens_BL, network: NetworkConfig) -> dict:
-    """Pooled activations (B, C) by layer and pool."""
+def _activations(params, noisy, sigma, tokens_BL, network: NetworkConfig) -> dict[str, Array]:
+    """Activations by layer, space flattened: (B, T, C)."""
     _, seen = denoise_images(
         make_network(network),
         {"params": params},
@@ -50,13 +49,41 @@ def _pooled(params, noisy, sigma, tokens_BL, network: NetworkConfig) -> dict:
         mutable=[ACTIVATIONS],
     )
     return {
-        layer: {
-            name: pool(value.reshape(len(value), -1, value.shape[-1]), axis=1)
-            for name, pool in POOLS.items()
-        }
+        layer: value.reshape(len(value), -1, value.shape[-1])
         for layer, value in flax.traverse_util.flatten_dict(seen[ACTIVATIONS], sep="/").items()
         if value.ndim > 2 and value.shape[-1] > 1  # not the caption's, not the output
     }
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _pooled(params, noisy, sigma, tokens_BL, network: NetworkConfig) -> dict:
+    """Pooled activations (B, C) by layer and pool."""
+    return {
+        layer: {name: pool(value_BTC, axis=1) for name, pool in POOLS.items()}
+        for layer, value_BTC in _activations(params, noisy, sigma, tokens_BL, network).items()
+    }
+
+
+def pooled_layer(
+    network: NetworkConfig,
+    params: dict,
+    y_BD: Float[Array, "B D"],
+    sigma: Float[Array, ""],
+    tokens_BL: Int[Array, "B L"] | None,
+    layer: str,
+    pool: str,
+) -> Float[Array, "B C"]:
+    """One layer of `pooled_activations` alone, traceable: compiled, it is all that is computed."""
+    noisy = y_BD.reshape(len(y_BD), network.size, network.size, -1)
+    return POOLS[pool](_activations(params, noisy, sigma, tokens_BL, network)[layer], axis=1)
+
+
+def layer_names(network: NetworkConfig, params: dict) -> tuple[str, ...]:
+    """The layers that `pooled_activations` looks at."""
+    noisy = jax.ShapeDtypeStruct((1, network.size, network.size, 1), jnp.float32)
+    look = functools.partial(_activations, network=network)
+    sigma = jax.ShapeDtypeStruct((), jnp.float32)
+    return tuple(jax.eval_shape(look, params, noisy, sigma, tokenize([""])))
 
 
 def pooled_activations(
