@@ -93,3 +93,15 @@ def tokenize(captions: Sequence[str]) -> Int[np.ndarray, "N L"]:
             raise InputError(f"caption: at most {LENGTH} words, got {caption!r}")
         row[: len(words)] = [_TOKENS[word] for word in words]
     return tokens_NL
+
+
+def garment_of(caption: str) -> str:
+    """The garment that a caption names.
+
+    Raises:
+      InputError: when it names none.
+    """
+    for garment in GARMENTS:
+        if f" {garment} " in f" {caption} ":
+            return garment
+    raise InputError(f"caption: names no garment, got {caption!r}")
