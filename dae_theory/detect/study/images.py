@@ -22,10 +22,11 @@ from dae_theory.memorization.nearest import duplicate_groups, nearest_two
 
 FREE, TOLD, ORDINARY = "no caption", "planted captions", "other captions"
 SAMPLES = {FREE: 400, TOLD: 200, ORDINARY: 200}
-COPIES_EACH = 3  # of a planted image, at most
-OTHERS_EACH = 3  # training images matched to a planted one
+COPIES_EACH = 6  # of a planted image, at most
+OTHERS_EACH = 5  # training images matched to a planted one
 CALIBRATION = 150  # images of each kind
 REFERENCE = 100  # unseen images on which scores that need it are fitted
+UNSEEN = 1000  # test images that all unseen ones are taken from
 SHIFT, BRIGHTER, RENOISED = 1, 0.2, 0.1  # pixels, of the range of 2, σ
 
 
@@ -46,6 +47,7 @@ class Group(IntEnum):
     OTHER_SHIFTED = 11  # those matched to them, changed as much
     OTHER_BRIGHTENED = 12
     OTHER_NOISED = 13
+    UNSEEN_MATCHED = 14  # test images of the class of planted ones
 
 
 @dataclass(frozen=True)
@@ -97,7 +99,10 @@ def labelled_images(checkpoint: Checkpoint, data: TrainingSet, *, whole: bool) -
         kind: _samples(sample_images(checkpoint, captions, config.seed), data, groups_N)
         for kind, captions in _captions(checkpoint, data, random).items()
     }
-    parts = [*_training(data, class_N, random, whole=whole), _unseen(checkpoint)]
+    parts = [
+        *_training(data, class_N, random, whole=whole),
+        *_unseen(checkpoint, data, whole=whole),
+    ]
     if whole:
         parts += _generated(made, data, class_N, random)
     rows, captions, group, planted = (list(column) for column in zip(*parts, strict=True))
@@ -137,15 +142,8 @@ def _training(data: TrainingSet, class_N, random, *, whole: bool) -> list[Part]:
     """Planted images, others of their class, and both changed a little."""
     planted_K = np.arange(data.planted)
     pool = data.planted + random.permutation(len(class_N) - data.planted)[:5000]
-    chosen_KE = matched(
-        class_N[planted_K],
-        np.zeros(data.planted),
-        class_N[pool],
-        np.zeros(len(pool)),
-        OTHERS_EACH,
-    )
-    other = pool[chosen_KE[chosen_KE >= 0]]
-    owner = np.repeat(planted_K, OTHERS_EACH)[chosen_KE.ravel() >= 0]
+    index, owner = _pairs(_of_class(class_N[planted_K], class_N[pool]))
+    other = pool[index]
     parts = []
     changes = (
         (Group.PLANTED, Group.OTHER, lambda rows: rows),
@@ -163,16 +161,37 @@ def _training(data: TrainingSet, class_N, random, *, whole: bool) -> list[Part]:
     return parts
 
 
-def _unseen(checkpoint: Checkpoint) -> Part:
-    held_out = held_out_set(**checkpoint.config.drawn_as, limit=CALIBRATION)
-    return held_out.rows, held_out.captions, Group.UNSEEN, np.full(len(held_out.images), -1)
+def _unseen(checkpoint: Checkpoint, data: TrainingSet, *, whole: bool) -> list[Part]:
+    """Test images: the first, of all classes, and others of the class of planted images."""
+    held_out = held_out_set(**checkpoint.config.drawn_as, limit=UNSEEN)
+    first = slice(CALIBRATION)
+    nowhere = np.full(CALIBRATION, -1)
+    parts = [(held_out.rows[first], held_out.captions[first], Group.UNSEEN, nowhere)]
+    if whole:
+        pool = np.arange(CALIBRATION + REFERENCE, UNSEEN)
+        captions = [held_out.captions[i] for i in pool]
+        chosen_KE = _of_class(classes(data.captions[: data.planted]), classes(captions))
+        index, owner = _pairs(chosen_KE)
+        matching = [captions[i] for i in index]
+        parts.append((held_out.rows[pool[index]], matching, Group.UNSEEN_MATCHED, owner))
+    return parts
 
 
 def reference_images(checkpoint: Checkpoint) -> Float[np.ndarray, "R D"]:
     """Unseen images that are not among the labelled ones."""
-    return held_out_set(**checkpoint.config.drawn_as, limit=CALIBRATION + REFERENCE).rows[
-        CALIBRATION:
-    ]
+    held_out = held_out_set(**checkpoint.config.drawn_as, limit=CALIBRATION + REFERENCE)
+    return held_out.rows[CALIBRATION:]
+
+
+def _of_class(class_K, class_N) -> Int[np.ndarray, "K E"]:
+    """OTHERS_EACH images of the class of each of K, in the order of N."""
+    return matched(class_K, np.zeros(len(class_K)), class_N, np.zeros(len(class_N)), OTHERS_EACH)
+
+
+def _pairs(chosen_KE: Int[np.ndarray, "K E"]) -> tuple[np.ndarray, np.ndarray]:
+    """The chosen images, and for which of K each was chosen."""
+    owner_K, _ = np.nonzero(chosen_KE >= 0)
+    return chosen_KE[chosen_KE >= 0], owner_K
 
 
 def _generated(made: dict[str, _Samples], data: TrainingSet, class_N, random) -> list[Part]:

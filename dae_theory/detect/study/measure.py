@@ -8,11 +8,12 @@ import numpy as np
 from jaxtyping import Float
 
 from dae_theory.deep.checkpoints import Checkpoint
+from dae_theory.deep.network import NetworkConfig
 from dae_theory.detect.model import DetectorModel, of_checkpoint
 from dae_theory.detect.scores import SCORES
 from dae_theory.detect.scores.score import Context, Settings
 from dae_theory.detect.study.images import Labelled, reference_images
-from dae_theory.detect.study.settings import CHOSEN, SIGMAS
+from dae_theory.detect.study.settings import CHOSEN, SIGMAS, family
 
 DRAWS = 4
 PAPER_SIGMA = 0.1
@@ -44,13 +45,13 @@ class Detector:
         return SCORES[self.score].passes(self.settings, model)
 
 
-def detectors(architecture: str, text: bool, *, whole: bool) -> tuple[Detector, ...]:
+def detectors(network: NetworkConfig, *, whole: bool) -> tuple[Detector, ...]:
     """Those that are asked of a model: the few of the curves, or all."""
-    return tuple(_detectors(architecture, text, whole))
+    return tuple(_detectors(network, network.text, whole))
 
 
-def _detectors(architecture: str, text: bool, whole: bool) -> Iterator[Detector]:
-    chosen = CHOSEN[architecture]
+def _detectors(network: NetworkConfig, text: bool, whole: bool) -> Iterator[Detector]:
+    chosen = CHOSEN[family(network)]
     where = Settings(chosen.layer, chosen.pool, DRAWS)
     yield Detector("std", "std")
     yield Detector("chosen", chosen.statistic, chosen.sigma, settings=where)
@@ -80,7 +81,7 @@ def scores_of(
     key, model = jax.random.key(config.seed), of_checkpoint(checkpoint)
     reference = reference_images(checkpoint) if whole else None
     found = {}
-    for detector in detectors(config.network.architecture, config.network.text, whole=whole):
+    for detector in detectors(config.network, whole=whole):
         context = Context(
             detector.settings, images.captions if detector.caption else None, reference=reference
         )

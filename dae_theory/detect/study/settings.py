@@ -59,7 +59,12 @@ def plain(seed: int, architecture: str, share: float) -> Setting:
     return Setting(
         f"{architecture}-plain-{share:g}-{seed}",
         DeepConfig(
-            PLAIN[architecture], planted=PLANTED, planted_share=share, seed=seed, **SCHEDULE
+            PLAIN[architecture],
+            planted=PLANTED,
+            planted_share=share,
+            batch_size=32 if architecture == "unet" else 64,  # a step costs five times as much
+            seed=seed,
+            **SCHEDULE,
         ),
     )
 
@@ -87,11 +92,12 @@ JUDGING = (
     plain(1010, "unet", 0.4),
 )
 SETTINGS = (*DEVELOPMENT, *JUDGING)
+SHIPPED = ("hybrid-unet", "hybrid-text-dit")  # trained in development, with seed 0
 
 
 @dataclass(frozen=True)
 class Choice:
-    """What the paper's score reads, chosen on `DEVELOPMENT` (see `choose`)."""
+    """What the paper's score reads, chosen on development models (see `choose`)."""
 
     layer: str
     pool: str
@@ -99,5 +105,10 @@ class Choice:
     sigma: float
 
 
-CHOSEN: dict[str, Choice] = {}
+def family(network: NetworkConfig) -> str:
+    """Networks whose layers have the same names."""
+    return network.architecture if network.architecture == "unet" else f"dit{network.depth}"
+
+
+CHOSEN: dict[str, Choice] = {}  # by family
 SIGMAS: dict[str, float] = {}
