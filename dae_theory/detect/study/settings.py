@@ -80,7 +80,6 @@ DEVELOPMENT = (
     text_dit(107, 0.3, True, 0.3),
     text_dit(106, 0.3, False, 0.1),
     plain(111, "dit", 0.4),
-    text_dit(108, 0.1, False, 0.6),
 )
 JUDGING = (
     text_dit(1000, 0.3, True, 0.6),
@@ -110,5 +109,12 @@ def family(network: NetworkConfig) -> str:
     return network.architecture if network.architecture == "unet" else f"dit{network.depth}"
 
 
-CHOSEN: dict[str, Choice] = {}  # by family
-SIGMAS: dict[str, float] = {}
+CHOSEN: dict[str, Choice] = {
+    "dit3": Choice("block1/units", "max", "hoyer", 0.05),
+}
+SIGMAS: dict[str, float] = {
+    "denoising_error": 0.05,
+    "jacobian_trace": 0.05,
+    "local_dimension": 0.05,
+    "sharpness": 0.05,
+}
