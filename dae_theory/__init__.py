@@ -84,5 +84,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "log_normal_sigmas",
             "log_uniform_sigmas",
         ],
+        "detect.calibrate": ["Calibration", "calibrate"],
+        "detect.model": ["DetectorModel"],
+        "detect.run": ["DetectConfig", "Detection", "detect_memorized"],
+        "detect.scores.score": ["ScoreSettings"],
     },
 )

@@ -7,10 +7,11 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import certify, diffusion, errata, generalize, hybrid, memorize
+from proofs_checks import certify, detect, diffusion, errata, generalize, hybrid, memorize
 from proofs_checks.certify import experiment as certify_experiment
 from proofs_checks.claims import Claim
 from proofs_checks.config import DataUsed, RunConfig
+from proofs_checks.detect import experiment as detect_experiment
 from proofs_checks.diffusion import experiment as diffusion_experiment
 from proofs_checks.errata import experiment as errata_experiment
 from proofs_checks.generalize import experiment as generalize_experiment
@@ -92,6 +93,14 @@ REGIMES = (
         diffusion_experiment.from_weights,
         diffusion.CLAIMS,
         of_user_data=False,  # mostly about the shipped models
+        of_user_weights=False,
+    ),
+    Regime(
+        "detect",
+        detect_experiment.build,
+        detect_experiment.from_weights,
+        detect.CLAIMS,
+        of_user_data=False,  # nobody knows which samples a user's net stores
         of_user_weights=False,
     ),
     Regime(

@@ -26,7 +26,9 @@ commands.configure_jax(float64=True)
 
 ROOT = Path(__file__).resolve().parents[1]
 # Folders of tests whose programs run for less time than XLA takes to optimize them.
-UNOPTIMIZED = {ROOT / "tests" / room for room in ("minima", "relu", "solve", "theory", "weights")}
+UNOPTIMIZED = {
+    ROOT / "tests" / room for room in ("detect", "minima", "relu", "solve", "theory", "weights")
+}
 needs_images = pytest.mark.skipif(
     not any(
         (f / FASHION_MNIST_FILES["train"]).is_file() for f in (FASHION_MNIST_FOLDER, cache_folder())

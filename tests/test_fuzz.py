@@ -28,6 +28,8 @@ from dae_theory.data import load_path
 from dae_theory.deep import export, subset, training
 from dae_theory.deep.checkpoints import FOLDER, load_checkpoint
 from dae_theory.deep.training import DeepConfig, NetworkConfig, read_metrics
+from dae_theory.detect import __main__ as detect
+from dae_theory.detect.images import read_captions
 from dae_theory.sweep import __main__ as sweep
 from dae_theory.sweep.plan import SweepConfig
 from dae_theory.sweep.store import COLUMNS, read_parts
@@ -185,6 +187,22 @@ def test_weights(examples, tmp_path):
     tried(damaged([npz(**right), npz(**right, labels=np.arange(5))]) | changed, examples, check)
 
 
+@amount
+def test_captions(examples, tmp_path):
+    names = ["a.png", "b.png"]
+    whole = [b"one\ntwo\n", b'image,caption\na.png,"one, two"\nb.png,\n']
+
+    def check(case):
+        content, suffix = case
+        read = read_untouched(
+            tmp_path / f"captions{suffix}", content, lambda p: read_captions(p, names)
+        )
+        if read is not None:
+            assert {type(read[name]) for name in names} == {str}
+
+    tried(st.tuples(damaged(whole), st.sampled_from([".txt", ".csv"])), examples, check)
+
+
 # --- settings and results -----------------------------------------------------------------------
 
 PLAIN = st.recursive(
@@ -278,6 +296,7 @@ COMMANDS = {
     "training": (training.main, training.Options),
     "export": (export.main, export.Options),
     "subset": (subset.main, subset.Options),
+    "detect": (detect.main, detect.Options),
     "make": (make.main, make.Options),
     "samples": (samples.main, samples.Options),
     "compare_reports": (compare_reports.main, compare_reports.Options),
@@ -332,7 +351,8 @@ def fast_commands(monkeypatch, tmp_path, without_fashion_mnist):
         "jax.distributed.initialize",
         *("dae_theory.sweep.__main__.meet", "dae_theory.sweep.__main__.precision_report"),
         *("dae_theory.deep.training._train", "dae_theory.deep.export.evaluate_checkpoint"),
-        *("dae_theory.deep.subset.subset_arrays", "figures.make.run_regimes"),
+        *("dae_theory.deep.subset.subset_arrays", "dae_theory.detect.scores.score.Score.__call__"),
+        *("figures.make.run_regimes",),
         *("figures.make.draw_one", "figures.samples.sample_images"),
     ):
         monkeypatch.setattr(place, reached)

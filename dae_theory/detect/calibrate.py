@@ -17,9 +17,10 @@ import scipy  # its stats takes most of a second to load: only where it is used
 from jaxtyping import Array, Bool, Float
 
 from dae_theory.checks import InputError, check_samples
+from dae_theory.theory.calibration import calibration_rank
 
 CONFIDENCE = 0.99  # over calibration sets, of what is promised
-ROUNDING = 1e-9  # 0.29·100 is 28.999... in float64
+ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Calibration:
     @property
     def allowed(self) -> int:
         """k = ⌊fpr (n + 1)⌋: p-values up to k/(n + 1) are flagged."""
-        return _allowed(len(self.scores), self.fpr)
+        return calibration_rank(len(self.scores), self.fpr)
 
     @property
     def threshold(self) -> float:
@@ -97,7 +98,7 @@ def check_enough(images: int, fpr: float) -> None:
     """Raise InputError unless so many calibration images can calibrate the rate."""
     if not 0 < fpr < 1:
         raise InputError(f"fpr: must be between 0 and 1, got {fpr}")
-    if _allowed(images, fpr) == 0:
+    if images == 0 or calibration_rank(images, fpr) == 0:
         raise InputError(
             f"calibration: fpr={fpr:g} needs at least {fewest_images(fpr)} images that are not "
             f"memorized, got {images}; give more, or ask for a higher rate"
@@ -107,7 +108,3 @@ def check_enough(images: int, fpr: float) -> None:
 def fewest_images(fpr: float) -> int:
     """Fewest calibration images for a rate: the least n with n ≥ 1/fpr − 1."""
     return int(np.ceil(1 / fpr - ROUNDING)) - 1
-
-
-def _allowed(images: int, fpr: float) -> int:
-    return int(np.floor(fpr * (images + 1) + ROUNDING))

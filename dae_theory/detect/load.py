@@ -33,7 +33,7 @@ def load_model(name: str | Path) -> Loaded:
       InputError: when there is no such model, or its file is damaged.
     """
     path = Path(name)
-    if str(name) in SHIPPED or path.with_suffix(".json").is_file():
+    if str(name) in SHIPPED or (path.name and path.with_suffix(".json").is_file()):
         checkpoint = load_checkpoint(name)
         digest = checkpoint.card["weights"]["sha256"]
         return Loaded(of_checkpoint(checkpoint), digest, lambda: checkpoint.known_images().rows)

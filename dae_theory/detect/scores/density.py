@@ -14,12 +14,12 @@ def generation_radius(
     sigma: float,
     context: Context,
 ) -> Float[np.ndarray, " N"]:
-    """Radius of the smallest ball around a generation that holds `Settings.clique` others: the
+    """Radius of the smallest ball around a generation that holds `ScoreSettings.clique` others: the
     inverse of their density where it is highest.
 
     They count cliques below a fixed distance; the radius is the distance at which there would be
-    one. Of `Settings.generations` images of each caption; neither the image nor ``sigma`` is looked
-    at.
+    one. Of `ScoreSettings.generations` images of each caption; neither the image nor ``sigma`` is
+    looked at.
     """
     settings, count = context.settings, context.settings.generations
     captions = [caption for caption in context.captions for _ in range(count)]

@@ -24,7 +24,7 @@ def guidance_norm(
 ) -> Float[np.ndarray, " N"]:
     """‖ε_c − ε_u‖ averaged over the steps of a sampler that starts from noise (Wen et al. 2024).
 
-    Euler's method along EDM's noise levels, `Settings.steps` of them; neither the image nor
+    Euler's method along EDM's noise levels, `ScoreSettings.steps` of them; neither the image nor
     ``sigma`` is looked at.
     """
     settings, tokens = context.settings, tokens_of(model, context)

@@ -26,7 +26,7 @@ class Need(StrEnum):
 
 
 @dataclass(frozen=True)
-class Settings:
+class ScoreSettings:
     """What scores can be told. A score reads what concerns it.
 
     Attributes:
@@ -73,7 +73,7 @@ class Context:
       reference_captions: one for each of them, or None.
     """
 
-    settings: Settings = field(default_factory=Settings)
+    settings: ScoreSettings = field(default_factory=ScoreSettings)
     captions: Sequence[str] | None = None
     training: Float[np.ndarray, "M D"] | None = None
     reference: Float[np.ndarray, "R D"] | None = None
@@ -102,7 +102,7 @@ class Score:
     compute: Compute
     sign: int
     needs: frozenset[Need]
-    passes: Callable[[Settings, DetectorModel], int]
+    passes: Callable[[ScoreSettings, DetectorModel], int]
     paper: str
     source: str = "docs/THEORY.md#detection"
 

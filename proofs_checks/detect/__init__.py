@@ -1,0 +1,11 @@
+"""Detectors of memorization: what each reads of a net, predicted and measured."""
+
+from proofs_checks.detect import auroc, calibration, conditions, identities, others
+
+CLAIMS = (
+    *identities.CLAIMS,
+    *auroc.CLAIMS,
+    *others.CLAIMS,
+    *conditions.CLAIMS,
+    *calibration.CLAIMS,
+)

@@ -1,0 +1,177 @@
+"""What a calibrated threshold promises, kept: `detect.calibrate` on simulated calibrations."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import jax
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import binom
+
+from dae_theory.detect.calibrate import Calibration, calibrate
+from dae_theory.detect.model import of_relu
+from dae_theory.detect.scores import SCORES
+from dae_theory.detect.scores.score import Context, ScoreSettings
+from dae_theory.theory.calibration import false_positive_rate
+from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.config import RunConfig
+from proofs_checks.detect.identities import Identities
+from proofs_checks.detect.origin import FIXED_HERE
+from proofs_checks.detect.relu_nets import mixture_of
+
+CALIBRATIONS = 200  # simulated for each seed
+IMAGES, FURTHER, FPR = 200, 1000, 0.01
+DIMMER = 0.8
+Flag = Callable[[Calibration, Float[np.ndarray, " M"]], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Scores of images of one law, by the std of a predicted net.
+
+    Attributes:
+      net: weights, and the noise level.
+      seeds: of the images and their noise.
+      brightness: of the calibration images.
+    """
+
+    net: Identities
+    seeds: tuple[int, ...]
+    brightness: float = 1.0
+
+    @cached_property
+    def scores(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of the images of each calibration, and of further ones; seed by seed."""
+        return [pair for seed in self.seeds for pair in self.of_seed(seed)]
+
+    def of_seed(self, seed: int) -> zip:
+        """The same for one seed."""
+        count = CALIBRATIONS * (IMAGES + FURTHER)
+        rng = np.random.default_rng([seed, count])
+        x_ND = rng.permutation(mixture_of(self.net.seed).sample(seed, count)[0])
+        calibrating_ND, further_ND = np.split(x_ND, [CALIBRATIONS * IMAGES])
+        w1_DP, w2_DP = self.net.prediction.w1, self.net.prediction.w2
+        model = of_relu(w1_DP, w2_DP, self.net.problem.sigma)
+        context = Context(ScoreSettings(draws=1))
+        scores = [
+            SCORES["std"](key, model, x_ND, model.sigma, context).reshape(CALIBRATIONS, -1)
+            for key, x_ND in zip(
+                jax.random.split(jax.random.key(seed)),
+                (self.brightness * calibrating_ND, further_ND),
+                strict=True,
+            )
+        ]
+        return zip(*scores, strict=True)
+
+
+@dataclass(frozen=True)
+class Calibrations:
+    """Thresholds calibrated again and again.
+
+    Attributes:
+      drawn: the scores.
+      flag: (calibration, scores) → which are called memorized.
+      most: how many false alarms are promised at most.
+    """
+
+    drawn: Drawn
+    flag: Flag = Calibration.flagged
+    most: Callable[[Calibration], int] = lambda found: found.most_false_alarms(FURTHER)
+
+    @cached_property
+    def false_alarms(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of each seed and calibration, among `FURTHER` images (S, R); and how many were promised
+        at most."""
+        alarms, most = [], []
+        for calibrating_T, further_M in self.drawn.scores:
+            found = calibrate(calibrating_T, FPR)
+            alarms.append(np.sum(self.flag(found, further_M)))
+            most.append(self.most(found))
+        shape = (len(self.drawn.seeds), CALIBRATIONS)
+        return np.reshape(alarms, shape), np.reshape(most, shape)
+
+
+def build(config: RunConfig, net: Identities) -> Calibrations:
+    """Calibrations of every seed of a run."""
+    return Calibrations(Drawn(net, config.seed_list))
+
+
+def average_rate(e: Calibrations) -> Measured:
+    """Mean share of false alarms; relative errors, one a seed."""
+    rates_S = np.mean(e.false_alarms[0], axis=1) / FURTHER
+    predicted = false_positive_rate(IMAGES, FPR).value
+    return Measured(
+        float(np.mean(rates_S)),
+        predicted,
+        (rates_S - predicted) / predicted,
+        e.drawn.seeds,
+        f"{IMAGES} calibration images, rate {FPR:g} asked for",
+        signed=True,
+    )
+
+
+def broken_promises(e: Calibrations) -> Measured:
+    """Share of calibrations with more false alarms than promised."""
+    alarms_SR, most_SR = e.false_alarms
+    broken_C = (alarms_SR > most_SR).ravel().astype(float)  # calibrations are independent
+    return Measured(
+        float(np.mean(broken_C)),
+        0.01,
+        broken_C,
+        e.drawn.seeds,
+        "at most {most:.0f} of {images:.0f} images promised",
+        cases=1,
+        details={"most": float(np.mean(most_SR)), "images": FURTHER},
+    )
+
+
+OTHER_IMAGES = Mutant(
+    "dimmer calibration images", lambda e: replace(e, drawn=replace(e.drawn, brightness=DIMMER))
+)
+
+
+def itself_not_counted(found: Calibration, scores_M: np.ndarray) -> np.ndarray:
+    """By p-values without the image itself: #{as high}/T."""
+    higher_M = len(found.scores) - np.searchsorted(found.scores, scores_M, side="left")
+    return higher_M <= FPR * len(found.scores)
+
+
+CLAIMS = (
+    Claim(
+        id="detect/false-alarms",
+        statement="A threshold calibrated on T images flags a share ⌊a(T+1)⌋/(T+1) of further "
+        "images like them, on average over calibrations.",
+        source="docs/THEORY.md#detection",
+        part="calibrations",
+        measure=average_rate,
+        tolerance=0.15,
+        mutants=(
+            Mutant(
+                "the image itself is not counted",
+                lambda e: replace(e, flag=itself_not_counted),
+            ),
+            OTHER_IMAGES,
+        ),
+        kind=Kind.CONFIRMATORY,
+        origin=FIXED_HERE,
+    ),
+    Claim(
+        id="detect/false-alarms-promised",
+        statement="More false alarms than promised with 99% confidence happen in at most 5% of "
+        "calibrations.",
+        source="docs/THEORY.md#detection",
+        part="calibrations",
+        measure=broken_promises,
+        tolerance=0.05,
+        mutants=(
+            Mutant(
+                "a threshold that is known exactly",
+                lambda e: replace(e, most=lambda c: int(binom.ppf(0.99, FURTHER, c.rate))),
+            ),
+            OTHER_IMAGES,
+        ),
+        kind=Kind.CONFIRMATORY,
+        origin=FIXED_HERE,
+    ),
+)
