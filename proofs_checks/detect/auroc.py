@@ -305,7 +305,7 @@ CLAIMS = (
     Claim(
         id="detect/std-blind",
         statement="Where a stored sample of matched norm has as many units as a cluster, the std "
-        "cannot tell them apart.",
+        "does not find it.",
         source="docs/THEORY.md#detection-std",
         part="pooled",
         requires=(ENOUGH,),

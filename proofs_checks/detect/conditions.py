@@ -11,6 +11,7 @@ from functools import cached_property
 
 import numpy as np
 
+from dae_theory.data import Dataset
 from dae_theory.relu.model import denoise
 from dae_theory.statistics import area_under_roc
 from dae_theory.theory.closed_forms import Prediction
@@ -19,12 +20,14 @@ from dae_theory.theory.problem import Problem
 from dae_theory.theory.quadratic import QuadraticLaw
 from proofs_checks.blocks import default_decay
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, average, given
+from proofs_checks.config import DataUsed, data_used
 from proofs_checks.detect.origin import FIXED_HERE
 from proofs_checks.detect.relu_nets import (
     COUNTS,
     DECAY,
     KEPT,
     N_STORED,
+    NAME,
     SIGMA,
     TRAINED,
     Detecting,
@@ -100,6 +103,21 @@ class Conditions:
     """Some seeds of it."""
 
     draws: tuple[Conditioned, ...]
+
+    @property
+    def settings(self) -> dict:
+        """What was checked, for the reader."""
+        return {"nets without the caption": len(self.draws)}
+
+    @property
+    def data(self) -> tuple[DataUsed, ...]:
+        """The samples without the caption, by name and hash."""
+        return tuple(
+            data_used(
+                Dataset(NAME, e.problem.x), e.problem.x, f"seed {e.conditional.seed}, no caption"
+            )
+            for e in self.draws
+        )
 
 
 def without_caption(e: Detecting) -> Conditioned:

@@ -16,7 +16,7 @@ from proofs_checks.detect import calibration, conditions, identities, relu_nets
 from proofs_checks.detect.auroc import area_arrays
 from proofs_checks.nets import Progress
 
-PARTS = ("exact", "relu")
+PARTS = ("exact", "relu", "conditions")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from dae_theory.theory.problem import Problem
 from dae_theory.theory.quadratic import QuadraticLaw
 from dae_theory.weights.compare import Comparison, assign_blocks, compare_weights
 from proofs_checks.blocks import default_decay, predict_on, separable_blocks
-from proofs_checks.claims import Mutant, above, at_least
+from proofs_checks.claims import Mutant, above
 from proofs_checks.config import DataUsed, RunConfig, data_used
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress
@@ -227,10 +227,9 @@ class Detecting:
         self,
         setting: Setting,
         score: Callable[[np.ndarray, np.ndarray], np.ndarray],
-        draws: int = DRAWS,
     ) -> tuple[Float[np.ndarray, " N"], Float[np.ndarray, " N"]]:
         """Scores ``score(x, y)`` of the stored sample and of the cluster."""
-        pairs = (self.drawn(k, setting, draws) for k in (setting.stored, setting.cluster))
+        pairs = (self.drawn(k, setting) for k in (setting.stored, setting.cluster))
         stored, other = (score(x_ND, y_ND) for x_ND, y_ND in pairs)
         return stored, other
 
@@ -327,15 +326,6 @@ HAS_SETTINGS = above(
     "stored samples beside clusters with units of their own",
     0,
     lambda e: len(e.comparisons_made),
-    needs_others=True,
-)
-EVEN = at_least(
-    "‖a‖²/p_k of clusters, 1 for even rotations",
-    0.95,
-    lambda e: min(
-        float(np.sum(e.response(k, e.problem.sigma).unit_sums ** 2)) / e.comparison.widths[k]
-        for k in range(N_STORED, len(COUNTS))
-    ),
     needs_others=True,
 )
 TRAINED = (*separable_blocks(TRAINED_MARGIN), AT_MINIMUM, HAS_SETTINGS)

@@ -18,6 +18,7 @@ from dae_theory.theory.problem import Problem
 from figures import (
     fig_copies,
     fig_denoisers,
+    fig_detectors,
     fig_gains,
     fig_rays,
     fig_reach,
@@ -40,7 +41,7 @@ from proofs_checks.nets import Nets
 from proofs_checks.report import as_dict, write_files
 
 IDS = {
-    *("census", "copies", "denoisers", "extraction", "gains", "reach", "remainder"),
+    *("census", "copies", "denoisers", "detectors", "extraction", "gains", "reach", "remainder"),
     *("rays", "representations", "spectrum", "stationarity", "stored-columns"),
 }
 ELSEWHERE = {"phases", "scaling", "ladder"}  # test_figures_sweep.py, test_figures_ladder.py
@@ -139,6 +140,21 @@ def diffusion_arrays() -> dict[str, np.ndarray]:
     return arrays | {"denoisers/sigmas": sigmas}
 
 
+def detector_arrays() -> dict[str, np.ndarray]:
+    """Made-up areas: 13 settings, measured a little above what was predicted."""
+    predicted = np.linspace(0, 0.96, 13)
+    columns = {
+        "predicted": predicted,
+        "measured": predicted + 0.02,
+        "low": predicted - 0.01,
+        "high": predicted + 0.04,
+        "stored_units": 1.0 + np.arange(13) % 4,
+        "cluster_units": np.full(13, 3.0),
+        "norm": np.array([0.97, 1.0, 1.05])[np.arange(13) % 3],
+    }
+    return {f"std/{name}": column for name, column in columns.items()}
+
+
 def write_run(folder: Path, arrays: dict[str, dict[str, np.ndarray]]) -> Path:
     """results.npz and report.json of these regimes' arrays, without any claims."""
     flat = {f"{name}/{key}": value for name, own in arrays.items() for key, value in own.items()}
@@ -156,6 +172,7 @@ def run_dir(tmp_path_factory) -> Path:
         "hybrid": hybrid_experiment().arrays,
         "certify": certified_arrays(),
         "diffusion": diffusion_arrays(),
+        "detect": detector_arrays(),
     }
     return write_run(tmp_path_factory.mktemp("run"), arrays)
 
@@ -241,6 +258,21 @@ def test_every_axis_has_a_label(figure_id, results):
 def test_figures_fit_the_page(figure_id, results):
     width = known_figures()[figure_id].draw(results).get_size_inches()[0]
     assert width in (3.3, 6.8)
+
+
+# --- detectors -------------------------------------------------------------------------------
+
+
+def test_detectors_shows_every_setting_once_beside_the_identity_line(results):
+    figure = fig_detectors.draw(results)
+    points = plotted(figure.axes[0])
+    assert len(points) == 13
+    predicted = np.sort(points[:, 0])
+    np.testing.assert_allclose(predicted, results["detect/std/predicted"])
+    np.testing.assert_allclose(points[:, 1] - points[:, 0], 0.02)
+    line = figure.axes[0].lines[0].get_xydata()
+    np.testing.assert_array_equal(line[:, 0], line[:, 1])
+    assert len(figure.axes[0].containers) == 6
 
 
 # --- gains -----------------------------------------------------------------------------------
