@@ -18,9 +18,10 @@ from pathlib import Path
 
 from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
+from dae_theory.detect.study import report
 from dae_theory.detect.study.run import GROUPS, choose, measure, said_choice, trained
 from dae_theory.detect.study.settings import STEPS
-from dae_theory.detect.study.store import merge
+from dae_theory.detect.study.store import MEASURED, Study, merge
 from dae_theory.detect.study.train import train_models
 
 
@@ -31,6 +32,7 @@ class Options:
     groups: tuple[str, ...] = option(tuple(GROUPS), f"Of models: {', '.join(GROUPS)}.")
     out: str | None = option(None, "Folder of the study.")
     choose: bool = option(False, "Train development models, print the best choice, and stop.")
+    show: bool = option(False, "Print the tables of --out, or of the study in the package.")
 
     def __post_init__(self) -> None:
         unknown = [group for group in self.groups if group not in GROUPS]
@@ -40,6 +42,9 @@ class Options:
 
 def study(options: Options) -> int:
     """Train, choose or measure what is not done, and write the table."""
+    if options.show:
+        print(report.text(Study.load(Path(options.out) if options.out else MEASURED)))
+        return 0
     if options.out is None:
         raise InputError("out: say where the study goes, --out=DIR")
     out = Path(options.out)

@@ -15,7 +15,7 @@ from dae_theory.deep.activations import SPIKY_SIGNS, layer_statistics
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.detect.model import of_checkpoint
 from dae_theory.detect.scores import SCORES
-from dae_theory.detect.scores.score import Context, Settings
+from dae_theory.detect.scores.score import Context, ScoreSettings
 from dae_theory.detect.study.images import Group, Labelled
 from dae_theory.statistics import area_under_roc
 
@@ -73,7 +73,7 @@ def _candidates(checkpoint: Checkpoint, images: Labelled) -> Iterator[tuple[tupl
             if statistic in STATISTICS:
                 for sigma, value_N in zip(LEVELS, value_SN, strict=True):
                     yield (statistic, layer, pool, sigma), SPIKY_SIGNS[statistic] * value_N
-    model, context = of_checkpoint(checkpoint), Context(Settings(draws=DRAWS))
+    model, context = of_checkpoint(checkpoint), Context(ScoreSettings(draws=DRAWS))
     for name in OTHERS:
         for sigma in LEVELS:
             yield (name, "", "", sigma), SCORES[name](key, model, images.rows, sigma, context)

@@ -11,7 +11,7 @@ from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.detect.model import DetectorModel, of_checkpoint
 from dae_theory.detect.scores import SCORES
-from dae_theory.detect.scores.score import Context, Settings
+from dae_theory.detect.scores.score import Context, ScoreSettings
 from dae_theory.detect.study.images import Labelled, reference_images
 from dae_theory.detect.study.settings import CHOSEN, SIGMAS, family
 
@@ -38,7 +38,7 @@ class Detector:
     score: str
     sigma: float = PAPER_SIGMA
     caption: bool = False
-    settings: Settings = field(default_factory=lambda: Settings(draws=DRAWS))
+    settings: ScoreSettings = field(default_factory=lambda: ScoreSettings(draws=DRAWS))
 
     def passes(self, model: DetectorModel) -> int:
         """Forward passes an image; a product with a Jacobian counts two."""
@@ -52,7 +52,7 @@ def detectors(network: NetworkConfig, *, whole: bool) -> tuple[Detector, ...]:
 
 def _detectors(network: NetworkConfig, text: bool, whole: bool) -> Iterator[Detector]:
     chosen = CHOSEN[family(network)]
-    where = Settings(chosen.layer, chosen.pool, DRAWS)
+    where = ScoreSettings(chosen.layer, chosen.pool, DRAWS)
     yield Detector("std", "std")
     yield Detector("chosen", chosen.statistic, chosen.sigma, settings=where)
     for name in ("denoising_error", "jacobian_trace"):
