@@ -11,7 +11,7 @@ import numpy as np
 
 from dae_theory.detect.evaluate import area
 from dae_theory.detect.study.images import TOLD
-from dae_theory.detect.study.report import FREE_SAMPLES, TOLD_SAMPLES, TRAINING, question
+from dae_theory.detect.study.report import TRAINING, question
 from dae_theory.detect.study.store import Model, Study
 from proofs_checks.claims import Measured, Requirement, at_least
 from proofs_checks.config import DataUsed
@@ -99,6 +99,3 @@ def of_models(found: dict[str, float], models: Sequence[Model], predicted: float
 def with_models(e: DeepStudy, change: Callable[[Model], Model]) -> DeepStudy:
     """The study with every model changed."""
     return replace(e, study=replace(e.study, models=tuple(map(change, e.study.models))))
-
-
-KINDS_OF_IMAGES = (TRAINING, FREE_SAMPLES, TOLD_SAMPLES)
