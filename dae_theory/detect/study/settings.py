@@ -77,9 +77,6 @@ DEVELOPMENT = (
     text_dit(103, 0.5, False, 0.6),
     text_dit(104, 0.5, True, 0.1),
     text_dit(105, 0.1, True, 0.6),
-    text_dit(107, 0.3, True, 0.3),
-    text_dit(106, 0.3, False, 0.1),
-    plain(111, "dit", 0.4),
 )
 JUDGING = (
     text_dit(1000, 0.3, True, 0.6),
@@ -91,7 +88,7 @@ JUDGING = (
     plain(1010, "unet", 0.4),
 )
 SETTINGS = (*DEVELOPMENT, *JUDGING)
-SHIPPED = ("hybrid-unet", "hybrid-text-dit")  # trained in development, with seed 0
+SHIPPED = ("hybrid-unet",)  # trained in development, with seed 0
 
 
 @dataclass(frozen=True)
@@ -111,6 +108,7 @@ def family(network: NetworkConfig) -> str:
 
 CHOSEN: dict[str, Choice] = {
     "dit3": Choice("block1/units", "max", "hoyer", 0.05),
+    "unet": Choice("middle/units", "max", "std", 0.05),
 }
 SIGMAS: dict[str, float] = {
     "denoising_error": 0.05,
