@@ -137,7 +137,7 @@ OTHER_CAPTIONS = Mutant("captions exchanged", lambda e: with_models(e, captions_
 # later seed was trained.
 FIXED_ON_DEVELOPMENT = Origin("fixed before the models that judge were trained, at commit", "HEAD")
 SHARED = {
-    "source": "docs/THEORY.md#detection",
+    "source": "docs/THEORY.md#prompt-free",
     "part": "deep",
     "kind": Kind.CONFIRMATORY,
     "origin": FIXED_ON_DEVELOPMENT,

@@ -59,5 +59,5 @@ def test_models_that_judge_have_seeds_and_planted_images_of_their_own():
     assert len(set(seeds)) == len(seeds)
     assert len({setting.name for setting in SETTINGS}) == len(SETTINGS)
     text = [setting for setting in SETTINGS if setting.config.network.text]
-    assert sum(not setting.judging for setting in text) >= 8
+    assert sum(not setting.judging for setting in text) >= 6
     assert sum(setting.judging for setting in text) >= 4
