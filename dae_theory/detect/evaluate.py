@@ -19,7 +19,7 @@ from dae_theory.detect.calibrate import calibrate
 from dae_theory.statistics import CONFIDENCE, Interval
 
 FPR = 0.01
-RESAMPLES = 500
+RESAMPLES = 200
 
 
 class Question(NamedTuple):

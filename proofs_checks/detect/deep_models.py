@@ -135,7 +135,10 @@ OTHER_CAPTIONS = Mutant("captions exchanged", lambda e: with_models(e, captions_
 
 # Tolerances and the condition were fixed on models with seeds below 1000, before any model with a
 # later seed was trained.
-FIXED_ON_DEVELOPMENT = Origin("fixed before the models that judge were trained, at commit", "HEAD")
+FIXED_ON_DEVELOPMENT = Origin(
+    "fixed before the models that judge were trained, at commit",
+    "f204db0cafe9b411b87964cd49d355dfe3d2b498",
+)
 SHARED = {
     "source": "docs/THEORY.md#prompt-free",
     "part": "deep",

@@ -15,6 +15,8 @@ from dae_theory.detect.evaluate import (
     paired_difference,
 )
 from dae_theory.detect.study.images import Group
+from dae_theory.detect.study.measure import detectors
+from dae_theory.detect.study.settings import PLAIN, TEXT_DIT
 from dae_theory.detect.study.store import Model, Study
 from dae_theory.statistics import Interval
 
@@ -85,6 +87,12 @@ def detectors_of(models: Sequence[Model]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for model in models for name in model.scores))
 
 
+def passes() -> dict[str, int]:
+    """Forward passes an image, by the detector's name."""
+    networks = (TEXT_DIT, PLAIN["unet"])
+    return {d.name: d.passes for network in networks for d in detectors(network, whole=True)}
+
+
 def shown(interval: Interval, digits: int = 3) -> str:
     """'value [low, high]'."""
     value, low, high = (f"{number:.{digits}f}" for number in interval)
@@ -94,14 +102,16 @@ def shown(interval: Interval, digits: int = 3) -> str:
 def main_table(models: Sequence[Model], kind: str) -> list[str]:
     """A line a detector: models, AUROC, detected at 1% and achieved false alarms."""
     lines = [
-        f"| detector ({kind}) | models | AUROC | TPR at 1% | achieved FPR |",
-        "|---|---|---|---|---|",
+        f"| detector ({kind}) | passes | models | AUROC | TPR at 1% | achieved FPR |",
+        "|---|---|---|---|---|---|",
     ]
+    cost = passes()
     for detector in detectors_of(models):
         asked = list(questions(models, detector, kind).values())
         if asked:
             cells = [shown(over_models(s, asked)) for s in (area, detected, false_alarms)]
-            lines.append(f"| {detector} | {len(asked)} | {' | '.join(cells)} |")
+            calls = cost.get(detector, "")
+            lines.append(f"| {detector} | {calls} | {len(asked)} | {' | '.join(cells)} |")
     return lines
 
 

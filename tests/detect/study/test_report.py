@@ -41,7 +41,7 @@ def test_tables_say_so(study):
     lines = report.main_table(report.ends(study, judging=True), report.TRAINING)
     trace = next(line for line in lines if line.startswith("| jacobian_trace"))
     assert trace == (
-        "| jacobian_trace | 2 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | "
+        "| jacobian_trace | 8 | 2 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | "
         "0.000 [0.000, 0.000] |"
     )
     differences = report.difference_table(report.ends(study), report.TRAINING, "chosen")
