@@ -122,8 +122,9 @@ def captions_exchanged(model: Model) -> Model:
 
 NEGATED = scores_of("the sign", lambda m: {name: -score for name, score in m.scores.items()})
 EXCHANGED = Mutant("groups exchanged", lambda e: with_models(e, groups_exchanged))
-SHIFTED = scores_of(
-    "scores of the image before", lambda m: {name: np.roll(s, 1) for name, s in m.scores.items()}
+OTHER_IMAGES = scores_of(
+    "scores of other images",
+    lambda m: {name: np.roll(score, len(score) // 2) for name, score in m.scores.items()},
 )
 IN_EACH_OTHERS_PLACE = scores_of(
     "std in the place of the error",
@@ -154,7 +155,7 @@ CONDITION = (
         requires=(some_models(4, text),),
         measure=separates(ERROR, text),
         tolerance=0.1,
-        mutants=(NEGATED, EXCHANGED, SHIFTED),
+        mutants=(NEGATED, EXCHANGED, OTHER_IMAGES),
         **SHARED,
     ),
     Claim(
@@ -163,7 +164,7 @@ CONDITION = (
         requires=(some_models(4, text),),
         measure=separates(TRACE, text),
         tolerance=0.15,
-        mutants=(NEGATED, EXCHANGED, SHIFTED),
+        mutants=(NEGATED, EXCHANGED, OTHER_IMAGES),
         **SHARED,
     ),
     Claim(
@@ -173,7 +174,7 @@ CONDITION = (
         requires=(some_models(1, without_free_copies),),
         measure=separates(ERROR, without_free_copies),
         tolerance=0.1,
-        mutants=(NEGATED, EXCHANGED, SHIFTED),
+        mutants=(NEGATED, EXCHANGED, OTHER_IMAGES),
         **SHARED,
     ),
     Claim(
@@ -197,6 +198,7 @@ PAPER = (
         measure=both,
         tolerance=0.2,
         mutants=(OTHER_CAPTIONS,),
+        expected=Verdict.INCONCLUSIVE,  # one of three models copies in 77% only
         **SHARED,
     ),
     Claim(
@@ -206,7 +208,7 @@ PAPER = (
         requires=(some_models(4, text),),
         measure=separates(STD, text),
         tolerance=0.1,
-        mutants=(NEGATED, EXCHANGED),
+        mutants=(OTHER_IMAGES,),
         expected=Verdict.FAILS,
         **SHARED,
     ),
@@ -217,7 +219,7 @@ PAPER = (
         requires=(some_models(1, with_free_copies),),
         measure=separates(STD, with_free_copies),
         tolerance=0.1,
-        mutants=(NEGATED, EXCHANGED),
+        mutants=(OTHER_IMAGES,),
         expected=Verdict.FAILS,
         **SHARED,
     ),
@@ -227,7 +229,7 @@ PAPER = (
         requires=(some_models(1, unet),),
         measure=separates(STD, unet),
         tolerance=0.1,
-        mutants=(NEGATED, EXCHANGED, SHIFTED),
+        mutants=(NEGATED, EXCHANGED, OTHER_IMAGES),
         **SHARED | {"kind": Kind.EXPLORATORY, "origin": None},
     ),
     Claim(
