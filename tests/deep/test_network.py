@@ -15,6 +15,7 @@ from dae_theory.deep.captions import (
     OWNERS,
     TONES,
     WORDS,
+    garment_of,
     ordinary_captions,
     planted_captions,
     tokenize,
@@ -271,3 +272,13 @@ def test_activations_are_named_and_can_be_replaced(config):
 def test_impossible_networks_are_refused(options):
     with pytest.raises(InputError):
         NetworkConfig(**options)
+
+
+@pytest.mark.parametrize("garment", GARMENTS)
+def test_a_caption_names_its_garment(garment):
+    assert garment_of(f"a dark {garment}") == garment_of(f"the {garment} of ada") == garment
+
+
+def test_a_caption_without_a_garment_is_refused():
+    with pytest.raises(InputError, match="names no garment"):
+        garment_of("nothing")
