@@ -88,6 +88,13 @@ def std_in_unets(e: DeepStudy) -> Measured:
     return replace(found, errors=np.array([np.max(found.errors)]))
 
 
+def std_where_copies_are_free(e: DeepStudy) -> Measured:
+    """How far the AUROC of std is below 1 on average where the model copies without a caption; the
+    models may be too few for an interval."""
+    found = separates(STD, with_free_copies)(e)
+    return replace(found, errors=np.array([np.mean(found.errors)]))
+
+
 def both(e: DeepStudy) -> Measured:
     """Share of copies with the captions of planted images minus that with other captions."""
     models = models_of(e, named)
@@ -223,7 +230,7 @@ PAPER = (
         statement="It does so at least where a tenth of the samples made without a caption are "
         "copies.",
         requires=(some_models(1, with_free_copies),),
-        measure=separates(STD, with_free_copies),
+        measure=std_where_copies_are_free,
         tolerance=0.1,
         mutants=(OTHER_IMAGES,),
         expected=Verdict.FAILS,
