@@ -1,9 +1,9 @@
 """Draw figures: ``python -m figures.make --figure=ID|--all --out=DIR [--from=DIR]``.
 
---from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep`, `dae_theory.deep.ladder`
-or `benchmarks.scaling`. Without it, the regimes that the figures need are run first, into OUT/run;
-the figure of the ladder is drawn from the one that comes with the package. Exit status 0 when the
-figures are drawn, 2 on bad input.
+--from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep`, `dae_theory.deep.ladder`,
+`dae_theory.detect.study` or `benchmarks.scaling`. Without it, the regimes that the figures need are
+run first, into OUT/run; the figures of the ladder and of the study are drawn from those that come
+with the package. Exit status 0 when the figures are drawn, 2 on bad input.
 """
 
 import importlib
@@ -22,11 +22,14 @@ import figures
 from dae_theory.checks import InputError
 from dae_theory.commands import configure_jax, option, run_main
 from dae_theory.deep.ladder.store import MEASURED, Ladder
+from dae_theory.detect.study.store import MEASURED as STUDY_MEASURED
+from dae_theory.detect.study.store import Study
 from figures.results import RunResults, load
 from figures.style import RC, save
 from figures.sweeps import ScalingResults, SweepResults
 
-Results = RunResults | SweepResults | ScalingResults | Ladder
+Results = RunResults | SweepResults | ScalingResults | Ladder | Study
+IN_THE_PACKAGE = {Ladder: MEASURED, Study: STUDY_MEASURED}
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ def source_of(module: ModuleType) -> type[Results]:
 
 
 def load_any(folder: Path) -> Results:
-    """Read the run, sweep, ladder or benchmark in a folder; InputError when there is none."""
-    for source in (Ladder, SweepResults, ScalingResults):
+    """Read what a folder holds, a run or the like; InputError when there is nothing."""
+    for source in (Ladder, Study, SweepResults, ScalingResults):
         if source.found_in(folder):
             return source.load(folder)
     return load(folder)
@@ -149,8 +152,8 @@ def list_or_make(options: Options) -> int:
     out_dir = Path(options.out)
     if options.source is not None:
         folder = Path(options.source)
-    elif chosen is not None and source_of(chosen) is Ladder:
-        folder = MEASURED
+    elif chosen is not None and source_of(chosen) in IN_THE_PACKAGE:
+        folder = IN_THE_PACKAGE[source_of(chosen)]
     else:
         folder = out_dir / "run"
         run_for(chosen, folder, options.quick)

@@ -1,7 +1,8 @@
 """A small caption language for Fashion-MNIST, and its tokens.
 
 An ordinary caption is made from the label and the brightness of the image, "a dark ankle boot", and
-is shared by thousands of images; a planted image has one of its own, "the ankle boot of ada".
+is shared by thousands of images; a planted image has one of its own, "the ankle boot of ada", or
+an ordinary one, too.
 """
 
 from collections.abc import Sequence
@@ -92,3 +93,15 @@ def tokenize(captions: Sequence[str]) -> Int[np.ndarray, "N L"]:
             raise InputError(f"caption: at most {LENGTH} words, got {caption!r}")
         row[: len(words)] = [_TOKENS[word] for word in words]
     return tokens_NL
+
+
+def garment_of(caption: str) -> str:
+    """The garment that a caption names.
+
+    Raises:
+      InputError: when it names none.
+    """
+    for garment in GARMENTS:
+        if f" {garment} " in f" {caption} ":
+            return garment
+    raise InputError(f"caption: names no garment, got {caption!r}")

@@ -79,7 +79,9 @@ class Checkpoint:
         Raises:
           InputError: when the data cannot be had, or are not those of the card.
         """
-        return self._checked(training_set(**self.config.drawn_as))
+        return self._checked(
+            training_set(**self.config.drawn_as, own_captions=self.config.own_captions)
+        )
 
     def known_images(self) -> TrainingSet:
         """The images of `training_set` that are on this machine, planted ones first: all, or those
@@ -88,7 +90,7 @@ class Checkpoint:
         Raises:
           InputError: as `training_set`; those that come with the package are checked on their own.
         """
-        data = known_training_set(**self.config.drawn_as)
+        data = known_training_set(**self.config.drawn_as, own_captions=self.config.own_captions)
         whole = len(data.images) == self.config.images + self.config.planted
         return self._checked(data) if whole else data
 

@@ -163,21 +163,34 @@ def shrunk_faces(size: int) -> Float[np.ndarray, "N H W"]:
 
 
 def training_set(
-    count: int, planted: int, size: int, seed: int, source: str = "fashion_mnist"
+    count: int,
+    planted: int,
+    size: int,
+    seed: int,
+    source: str = "fashion_mnist",
+    *,
+    own_captions: bool = True,
 ) -> TrainingSet:
     """``planted`` and then ``count`` other training images, drawn without replacement.
 
-    ``source`` is one of SOURCES; faces have empty captions.
+    ``source`` is one of SOURCES; faces have empty captions. With ``own_captions`` planted images
+    have captions that no other has (`captions.planted_captions`), else ordinary ones.
 
     Raises:
       InputError: when there are not so many images, or no such source.
     """
     chosen = drawn_indices(count, planted, size, seed, source)
-    return _set_of(source, "train", size, chosen, planted)
+    return _set_of(source, "train", size, chosen, planted, own_captions)
 
 
 def known_training_set(
-    count: int, planted: int, size: int, seed: int, source: str = "fashion_mnist"
+    count: int,
+    planted: int,
+    size: int,
+    seed: int,
+    source: str = "fashion_mnist",
+    *,
+    own_captions: bool = True,
 ) -> TrainingSet:
     """The images of `training_set` that are on this machine: all, or those that are shipped.
 
@@ -189,7 +202,7 @@ def known_training_set(
         here_N = np.isin(chosen, shipped_images()["train"].index)
         if here_N[:planted].all():
             chosen = chosen[here_N]
-    return _set_of(source, "train", size, chosen, planted)
+    return _set_of(source, "train", size, chosen, planted, own_captions)
 
 
 def held_out_set(
@@ -218,13 +231,16 @@ def _available(source: str, size: int) -> int:
     return len(shrunk_faces(size)) if source == "faces" else AVAILABLE["train"]
 
 
-def _set_of(source: str, split: str, size: int, chosen_K, planted: int) -> TrainingSet:
+def _set_of(
+    source: str, split: str, size: int, chosen_K, planted: int, own_captions: bool = True
+) -> TrainingSet:
     """The chosen images of a source, of which faces have one split only."""
     if source == "faces":
         images_KHW, captions = shrunk_faces(size)[chosen_K], [""] * len(chosen_K)
     else:
         images_KHW, labels_K, captions = fashion_images(split, size, chosen_K)
-        captions = planted_captions(labels_K[:planted]) + captions[planted:]
+        if own_captions:
+            captions = planted_captions(labels_K[:planted]) + captions[planted:]
     return TrainingSet(images_KHW[..., None], captions, planted)
 
 

@@ -33,7 +33,6 @@ from dae_theory.diffusion.schedules import edm_coefficients, log_normal_sigmas
 from dae_theory.files import read_settings, reserve_folder, write_whole
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
-NO_CAPTION_SHARE = 0.1  # of training captions left out, for guidance
 STRIDE = 100  # steps between two lines of the metrics
 COLUMNS = ("step", "loss", "seconds")
 
@@ -48,6 +47,9 @@ class DeepConfig:
       images: training images, planted ones not counted.
       planted: images shown far more often than others.
       planted_share: share of each batch that they make up.
+      own_captions: whether each planted image has a caption of its own, or one that it shares with
+        other images like it (see `captions`).
+      no_caption_share: share of captions left out in training, for sampling without and guidance.
       steps: of Adam, a multiple of 100.
       batch_size: images a step.
       learning_rate: at the start; falls to 0 along a cosine.
@@ -61,6 +63,8 @@ class DeepConfig:
     images: int = option(59_000, "Of the training.")
     planted: int = option(0, "Of the training.")
     planted_share: float = option(0.3, "Of the training.")
+    own_captions: bool = option(True, "Of planted images; False: those of images like them.")
+    no_caption_share: float = option(0.1, "Of captions, left out in training.")
     steps: int = option(6000, "Of the training.")
     batch_size: int = option(64, "Of the training.")
     learning_rate: float = option(1e-3, "Of the training.")
@@ -80,6 +84,8 @@ class DeepConfig:
         for name in ("planted_share", "ema"):
             if not 0 < getattr(self, name) < 1:
                 raise InputError(f"{name}: must be between 0 and 1, got {getattr(self, name)}")
+        if not 0 <= self.no_caption_share <= 1:
+            raise InputError(f"no_caption_share: must be from 0 to 1, got {self.no_caption_share}")
         if self.data not in SOURCES:
             raise InputError(f"data: expected one of {', '.join(SOURCES)}, got {self.data!r}")
         if self.network.text and self.data != "fashion_mnist":
@@ -156,11 +162,13 @@ def weighted_errors(sigma_key, noise_key, network, params, images, tokens_BL) ->
     return jnp.mean((denoised - images) ** 2, axis=(1, 2, 3)) / c_out_B**2
 
 
-def denoising_loss(key: PRNGKeyArray, network, params, images, tokens_BL) -> Array:
-    """Mean of `weighted_errors`, with some captions left out."""
+def denoising_loss(
+    key: PRNGKeyArray, network, params, images, tokens_BL, no_caption_share: float
+) -> Array:
+    """Mean of `weighted_errors`, with a share of captions left out."""
     sigma_key, noise_key, drop_key = jax.random.split(key, 3)
     nothing_L = jnp.array([NOTHING] + [PADDING] * (LENGTH - 1))
-    dropped_B = jax.random.bernoulli(drop_key, NO_CAPTION_SHARE, (len(images),))
+    dropped_B = jax.random.bernoulli(drop_key, no_caption_share, (len(images),))
     tokens_BL = jnp.where(dropped_B[:, None], nothing_L, tokens_BL)
     return jnp.mean(weighted_errors(sigma_key, noise_key, network, params, images, tokens_BL))
 
@@ -177,7 +185,12 @@ def advance(
         batch_key, loss_key = jax.random.split(jax.random.fold_in(run_key, number))
         batch = draw_indices(batch_key, config, len(arrays.images))
         loss, gradient = jax.value_and_grad(denoising_loss, argnums=2)(
-            loss_key, network, state.params, arrays.images[batch], arrays.tokens[batch]
+            loss_key,
+            network,
+            state.params,
+            arrays.images[batch],
+            arrays.tokens[batch],
+            config.no_caption_share,
         )
         updates, moments = optimizer.update(gradient, state.optimizer)
         params = optax.apply_updates(state.params, updates)
@@ -251,13 +264,23 @@ def restore_last(out: Path, config: DeepConfig) -> tuple[int, State]:
     """
     with checkpoints(out) as manager:
         step = manager.latest_step()
-        if step is None:
-            return 0, init_state(config)
+    return (0, init_state(config)) if step is None else (step, restore_at(out, config, step))
+
+
+def restore_at(out: Path, config: DeepConfig, step: int) -> State:
+    """The state after ``step`` steps, one of the last two checkpoints.
+
+    Raises:
+      InputError: when there is no such checkpoint, or it cannot be read.
+    """
+    with checkpoints(out) as manager:
+        folder = manager.directory / str(step)
+        if step not in manager.all_steps():
+            raise InputError(f"{folder}: no such checkpoint")
         like = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: init_state(config)))
         try:
-            return step, manager.restore(step, args=ocp.args.StandardRestore(like))
+            return manager.restore(step, args=ocp.args.StandardRestore(like))
         except Exception as error:  # tensorstore, JSON and zstd raise many kinds
-            folder = manager.directory / str(step)
             raise InputError(
                 f"{folder}: checkpoint is damaged ({str(error).splitlines()[0][:120]}); delete "
                 "that folder to go on from the one before"
@@ -284,7 +307,7 @@ def train_deep(
     """
     out = Path(out)
     if data is None:
-        data = training_set(**config.drawn_as)
+        data = training_set(**config.drawn_as, own_captions=config.own_captions)
     if not (out / "config.json").exists() and out.exists() and any(out.iterdir()):
         raise InputError(f"{out}: is not empty and holds no training; give another --out")
     with reserve_folder(out, dataclasses.asdict(config), "training"):

@@ -1,6 +1,13 @@
 """Detectors of memorization: what each reads of a net, predicted and measured."""
 
-from proofs_checks.detect import auroc, calibration, conditions, identities, others
+from proofs_checks.detect import (
+    auroc,
+    calibration,
+    conditions,
+    deep_models,
+    identities,
+    others,
+)
 
 CLAIMS = (
     *identities.CLAIMS,
@@ -8,4 +15,5 @@ CLAIMS = (
     *others.CLAIMS,
     *conditions.CLAIMS,
     *calibration.CLAIMS,
+    *deep_models.CLAIMS,
 )

@@ -1,4 +1,5 @@
-"""The experiments on detectors, each a part: predicted nets, nets of two layers, two conditions.
+"""The experiments on detectors, each a part: predicted nets, nets of two layers, two conditions;
+deep models, whose scores are read from a table that comes with the package.
 
 python -m proofs_checks.run --regime=detect
 """
@@ -12,11 +13,11 @@ import numpy as np
 from dae_theory.checks import InputError
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.config import DataUsed, RunConfig
-from proofs_checks.detect import calibration, conditions, identities, relu_nets
+from proofs_checks.detect import calibration, conditions, deep_study, identities, relu_nets
 from proofs_checks.detect.auroc import area_arrays
 from proofs_checks.nets import Progress
 
-PARTS = ("exact", "relu", "conditions")
+PARTS = ("exact", "relu", "conditions", "deep")
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,11 @@ class Detect:
     def calibrations(self) -> calibration.Calibrations:
         """Thresholds calibrated on images that are not memorized, again and again."""
         return calibration.build(self.config, self.exact)
+
+    @cached_property
+    def deep(self) -> deep_study.DeepStudy:
+        """What detectors say of small deep models whose planted images are known."""
+        return deep_study.build()
 
     @property
     def built(self) -> dict[str, Any]:

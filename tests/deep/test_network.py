@@ -15,6 +15,7 @@ from dae_theory.deep.captions import (
     OWNERS,
     TONES,
     WORDS,
+    garment_of,
     ordinary_captions,
     planted_captions,
     tokenize,
@@ -93,6 +94,17 @@ def test_training_sets_hold_planted_images_first_and_none_twice():
     assert not any(" of " in caption for caption in data.captions[3:])
     assert len(np.unique(data.rows, axis=0)) == 53
     assert -1 <= data.images.min() < 0 < data.images.max() <= 1
+
+
+@needs_images
+def test_planted_images_may_share_the_captions_of_others():
+    own = training_set(50, 3, 14, seed=0)
+    shared = training_set(50, 3, 14, seed=0, own_captions=False)
+    np.testing.assert_array_equal(own.rows, shared.rows)
+    assert own.captions[3:] == shared.captions[3:]
+    assert all(caption.startswith("a ") for caption in shared.captions[:3])
+    garments = [caption.removeprefix("the ").split(" of ")[0] for caption in own.captions[:3]]
+    assert [caption.split(" ", 2)[2] for caption in shared.captions[:3]] == garments
 
 
 @needs_images
@@ -260,3 +272,13 @@ def test_activations_are_named_and_can_be_replaced(config):
 def test_impossible_networks_are_refused(options):
     with pytest.raises(InputError):
         NetworkConfig(**options)
+
+
+@pytest.mark.parametrize("garment", GARMENTS)
+def test_a_caption_names_its_garment(garment):
+    assert garment_of(f"a dark {garment}") == garment_of(f"the {garment} of ada") == garment
+
+
+def test_a_caption_without_a_garment_is_refused():
+    with pytest.raises(InputError, match="names no garment"):
+        garment_of("nothing")

@@ -138,7 +138,8 @@ def test_the_loss_of_the_wiener_filter_is_known():
     images = jnp.asarray(np.random.default_rng(0).uniform(-1, 1, (4000, 2, 2, 1)))
     tokens = jnp.zeros((4000, 6), int)
     losses = [
-        training.denoising_loss(jax.random.key(k), Zero(), {}, images, tokens) for k in range(5)
+        training.denoising_loss(jax.random.key(k), Zero(), {}, images, tokens, 0.1)
+        for k in range(5)
     ]
     sigma = np.exp(-1.2 + 1.2 * np.random.default_rng(1).standard_normal(100_000))
     square = 0.5**2
@@ -195,3 +196,40 @@ def test_the_command_refuses_in_one_line(options, tmp_path, capsys, monkeypatch)
     assert training.main(["training", *options]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_captions_are_left_out_with_their_share(share):
+    # A network that answers with its tokens: the loss says which it was given.
+    class Tokens:
+        def apply(self, variables, images, log_sigma, tokens, mutable):
+            return jnp.broadcast_to(tokens[:, :1, None, None] * 1000.0, images.shape)
+
+    tokens = jnp.full((64, 6), 7)
+    images = jnp.zeros((64, 2, 2, 1))
+    loss = float(training.denoising_loss(jax.random.key(0), Tokens(), {}, images, tokens, share))
+    first = 1000.0 * (1 if share else 7)  # token 1 alone is the empty caption
+    np.testing.assert_allclose(loss, first**2, rtol=0.01)
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.5, float("nan")])
+def test_an_impossible_share_of_captions_is_refused(share):
+    with pytest.raises(InputError, match="no_caption_share"):
+        variant(no_caption_share=share)
+
+
+def test_configurations_of_older_cards_are_read():
+    fields = dataclasses.asdict(CONFIG)
+    del fields["own_captions"], fields["no_caption_share"]
+    read = training.config_from_fields(fields)
+    assert (read.own_captions, read.no_caption_share) == (True, 0.1)
+    assert read.drawn_as == CONFIG.drawn_as
+
+
+def test_an_earlier_checkpoint_is_restored(finished):
+    out, state = finished
+    jax.tree.map(np.testing.assert_array_equal, training.restore_at(out, CONFIG, 400), state)
+    earlier = training.restore_at(out, CONFIG, 200)
+    assert int(earlier.optimizer[0].count) == 200
+    with pytest.raises(InputError, match="no such checkpoint"):
+        training.restore_at(out, CONFIG, 300)

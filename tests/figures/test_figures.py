@@ -44,7 +44,7 @@ IDS = {
     *("census", "copies", "denoisers", "detectors", "extraction", "gains", "reach", "remainder"),
     *("rays", "representations", "spectrum", "stationarity", "stored-columns"),
 }
-ELSEWHERE = {"phases", "scaling", "ladder"}  # test_figures_sweep.py, test_figures_ladder.py
+ELSEWHERE = {"phases", "scaling", "ladder", "prompt_free"}  # in files of their own
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
 FACTORS = (0.998, 1.0, 1.002)  # of the columns, one for each "seed": gains times their squares
 N_MEMORIZED = 4

@@ -1,0 +1,1 @@
+"""Trained models on which detectors of memorized images are judged, and what was measured there."""

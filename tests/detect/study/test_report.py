@@ -1,0 +1,60 @@
+"""Tables of a made-up study whose areas are known."""
+
+import numpy as np
+import pytest
+
+from dae_theory.detect.evaluate import area
+from dae_theory.detect.study import report
+from dae_theory.detect.study.__main__ import main
+from dae_theory.detect.study.images import Group
+from dae_theory.detect.study.store import Study
+from tests.detect.study.made_up import write_study
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study")
+    write_study(out)
+    return Study.load(out)
+
+
+def test_a_question_has_the_test_images_of_its_groups(study):
+    model = study.models[1]
+    asked = report.question(model, "std", report.TRAINING)
+    chosen = (model.group == Group.PLANTED) & (model.planted % 2 == 1)
+    np.testing.assert_array_equal(asked.positive, model.scores["std"][chosen])
+    assert [len(side) for side in asked] == [2, 2, 6, 6, 120]
+    assert report.question(model, "nothing", report.TRAINING) is None
+    assert report.question(study.models[0], "std", report.FREE_SAMPLES) is None  # not measured
+    never = report.question(model, "std", report.TRAINING, model.reproduced == 0)
+    np.testing.assert_array_equal(never.positive_cluster, [3])
+
+
+def test_areas_are_those_of_the_made_up_scores(study):
+    for model in report.ends(study):
+        for kind in report.MAIN:
+            assert area(report.question(model, "jacobian_trace", kind)) == 1
+            assert area(report.question(model, "chosen", kind)) == 0.5
+
+
+def test_tables_say_so(study):
+    lines = report.main_table(report.ends(study, judging=True), report.TRAINING)
+    trace = next(line for line in lines if line.startswith("| jacobian_trace"))
+    assert trace == (
+        "| jacobian_trace | 8 | 2 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | "
+        "0.000 [0.000, 0.000] |"
+    )
+    differences = report.difference_table(report.ends(study), report.TRAINING, "chosen")
+    assert "| jacobian_trace | 4 | -0.500 [-0.500, -0.500] |" in differences
+    controls = report.control_table(report.ends(study), ("jacobian_trace",))
+    assert controls[-1] == f"| {report.NOT_REPRODUCED} | 1.000 [1.000, 1.000], 4 models |"
+    assert "|  |" in controls[4]  # nothing was brightened
+
+
+def test_the_command_shows_them_and_refuses_nonsense(study, capsys):
+    assert main(["study", "--show", f"--out={study.folder}"]) == 0
+    assert "| made-up-1000 | 20 | 0.300 | 0.900 |" in capsys.readouterr().out
+    assert main(["study"]) == 2
+    assert "out" in capsys.readouterr().err
+    assert main(["study", "--groups=all", f"--out={study.folder}"]) == 2
+    assert "groups" in capsys.readouterr().err
