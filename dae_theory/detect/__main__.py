@@ -39,6 +39,7 @@ class Options:
     calibration: str | None = option(None, "Folder or file of images that are not memorized.")
     calibration_captions: str | None = option(None, "File of their captions.")
     training: str | None = option(None, "Folder or file of the training images, or 'own'.")
+    mirrored: bool = option(False, "Mirror images of training images are copies, too.")
     resize: bool = option(False, "Resize images of another size, instead of leaving them out.")
     out: str | None = option(None, "Folder of the results.")
     config: DetectConfig = field(default_factory=DetectConfig)
@@ -59,6 +60,7 @@ def detect(options: Options) -> int:
             calibration=options.calibration,
             calibration_captions=options.calibration_captions,
             training=options.training,
+            mirrored=options.mirrored,
             resize=options.resize,
             out=options.out,
             config=options.config,

@@ -26,7 +26,7 @@ from dae_theory.detect.scores import SCORES
 from dae_theory.detect.scores.score import Context, Need, Score, ScoreSettings, check_needs
 from dae_theory.detect.store import identity, kept_scores, open_folder
 from dae_theory.memorization.copies import gap_ratio
-from dae_theory.memorization.nearest import nearest_two
+from dae_theory.memorization.nearest import nearest_two, with_mirrored
 
 PART = 256  # images, the unit of what is kept
 OWN = "own"  # training images that the model itself names
@@ -136,6 +136,7 @@ def detect_memorized(
     calibration: str | Path | Float[Array, "M D"] | None = None,
     calibration_captions: str | Path | Sequence[str] | None = None,
     training: str | Path | Float[Array, "T D"] | None = None,
+    mirrored: bool = False,
     resize: bool = False,
     out: str | Path | None = None,
     config: DetectConfig | None = None,
@@ -154,6 +155,7 @@ def detect_memorized(
         is fitted on such images is fitted on a random half of them, and calibrated on the other.
       calibration_captions: theirs, given where the images' are.
       training: training images, or 'own'.
+      mirrored: mirror images of training images are copies, too.
       resize: images of another size than the model's are resized; else left out.
       out: folder that keeps what was computed; the same call goes on after a kill.
       config: score, noise level, rate of false positives, and so on.
@@ -178,6 +180,10 @@ def detect_memorized(
                 "images, or for none: they must be judged alike"
             )
     rows_TD = _training(training, loaded, resize)
+    if mirrored and (rows_TD is None or len(model.image_shape) == 1):
+        raise InputError(
+            "mirrored: needs training images that are images, not rows of numbers; leave it out"
+        )
     score = SCORES[config.score]
     config = _resolved(config, score, model)
     reference, given = _halves(score, given, config.seed)
@@ -190,6 +196,7 @@ def detect_memorized(
     check_needs(score, model, replace(context, captions=asked.captions))
     if given is not None:
         check_enough(len(given.names), config.fpr)
+    shape = model.image_shape if mirrored else None
     settings = identity(model.name, loaded.sha256, config, asked, given, reference, rows_TD)
     with open_folder(out, settings) as parts:
         ask = _Asking(score, model, config, context, parts, progress)
@@ -205,7 +212,7 @@ def detect_memorized(
         passes=score.passes(config.settings, model),
         calibration=calibrated,
         training=rows_TD,
-        copied=None if rows_TD is None else _copied(asked.rows, rows_TD),
+        copied=None if rows_TD is None else _copied(asked.rows, rows_TD, shape),
         notes=_notes(asked, given, reference, rows_TD),
     )
 
@@ -309,9 +316,12 @@ def _halves(score: Score, given: Images | None, seed: int) -> tuple[Images | Non
     return given.part(np.sort(order[:half])), given.part(np.sort(order[half:]))
 
 
-def _copied(rows_ND, training_TD) -> Copied:
-    found = nearest_two(rows_ND, training_TD)
-    return Copied(found.indices[:, 0], found.distances[:, 0], gap_ratio(found.distances))
+def _copied(rows_ND, training_TD, mirrored: tuple[int, ...] | None) -> Copied:
+    """``mirrored``: the shape of images whose mirror images count, too."""
+    compared = (training_TD,) if mirrored is None else with_mirrored(training_TD, mirrored)
+    found = nearest_two(rows_ND, *compared)
+    nearest_N = found.indices[:, 0] % len(training_TD)
+    return Copied(nearest_N, found.distances[:, 0], gap_ratio(found.distances))
 
 
 def _notes(asked, given, reference, rows_TD) -> tuple[str, ...]:

@@ -337,6 +337,7 @@ CLAIMS = (
             misread("a function of f", lambda r: replace(r, unit_sums=np.ones(len(r.gains)))),
             NO_MEAN_TERM,
             NO_SQUARE,
+            RANDOM_NET,
         ),
         kind=Kind.CONFIRMATORY,
         origin=FIXED_HERE,

@@ -95,6 +95,20 @@ def test_stored_images_are_flagged(weights, folders, tmp_path, capsys):
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_mirror_images_of_training_images_are_copies_on_demand(weights, tmp_path, mirrored):
+    for name, images in (("training", pictures(5)), ("asked", pictures(5)[:, :, ::-1])):
+        (tmp_path / name).mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image).save(tmp_path / name / f"{i}.png")
+    options = [f"--training={tmp_path / 'training'}"] + ["--mirrored"] * mirrored
+    assert command(weights, tmp_path, tmp_path / "out", *options) == 0
+    rows = pyarrow.csv.read_csv(tmp_path / "out" / "scores.csv").to_pylist()
+    assert [row["copy"] for row in rows] == [mirrored] * 5
+    if mirrored:
+        assert [row["nearest_training_image"] for row in rows] == list(range(5))
+
+
 def test_what_is_written(weights, folders, tmp_path):
     assert command(weights, folders, tmp_path, "--training=own") == 0
     table = pq.read_table(tmp_path / "scores.parquet")
@@ -164,6 +178,7 @@ def test_what_cannot_be_used_is_named_and_the_rest_goes_on(weights, tmp_path, ca
         ({"draws": "0"}, "draws: must be at least 1"),
         ({"pool": "sum"}, "pool: expected max or mean"),
         ({"seed": "-1"}, "seed"),
+        ({"mirrored": "true"}, "mirrored: needs training images"),
     ],
 )
 def test_bad_input_is_one_line(changes, words, weights, tmp_path, capsys, monkeypatch):
