@@ -200,7 +200,7 @@ class Claim:
       origin: where the tolerance comes from; confirmatory claims must say it.
       expected: the verdict we believe in.
       part: attribute of the regime's experiment that the claim is about; empty for all of it.
-      slow: checking it takes a minute or more on two cores; its tests are run by hand.
+      slow: checking it takes long for a test that always runs; its tests are run by hand.
     """
 
     id: str

@@ -180,8 +180,10 @@ def claim(
     tolerance: float = ACCURATE,
     kind: Kind = Kind.EXPLORATORY,
     expected: Verdict = Verdict.HOLDS,
+    slow: bool = True,
 ) -> Claim:
-    """A claim about the sweeps; that z ≥ 3 is what it takes was found by looking at them."""
+    """A claim about the sweeps; that z ≥ 3 is what it takes was found by looking at them. Most
+    sweeps take too long for tests that run all the time."""
     return Claim(
         id=f"certify/reach-{name}",
         statement=statement,
@@ -194,6 +196,7 @@ def claim(
         origin=FIXED if kind is Kind.CONFIRMATORY else None,
         expected=expected,
         part="reach",
+        slow=slow,
     )
 
 
@@ -204,6 +207,7 @@ CLAIMS = (
         beta,
         (HALF_LAMBDA,),
         requires=with_margin("beta"),
+        slow=False,
     ),
     claim(
         "alpha",
@@ -218,6 +222,7 @@ CLAIMS = (
         within("sigma"),
         (HALF_LAMBDA,),
         requires=with_margin("sigma"),
+        slow=False,
     ),
     claim(
         "sigma-clusters",
@@ -259,6 +264,7 @@ CLAIMS = (
         (Mutant("labels not changed", right_labels),),
         requires=(),
         kind=Kind.CONFIRMATORY,
+        slow=False,
     ),
     claim(
         "shared",

@@ -272,6 +272,7 @@ CLAIMS = (
             ),
         ),
         kind=Kind.EXPLORATORY,
+        slow=True,
     ),
     Claim(
         id="diffusion/generalizing-copies",
@@ -283,6 +284,7 @@ CLAIMS = (
         tolerance=0.01,
         mutants=(sampling("the memorizing model", "generalizing", own("memorizing-unet")),),
         kind=Kind.EXPLORATORY,
+        slow=True,
     ),
     Claim(
         id="diffusion/test-loss",

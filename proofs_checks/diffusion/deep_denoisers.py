@@ -189,6 +189,7 @@ CLAIMS = (
         tolerance=0.0,
         mutants=(MEMORIZING_NET,),
         kind=Kind.EXPLORATORY,
+        slow=True,
     ),
     Claim(
         id="diffusion/denoisers-test-high-noise",
@@ -202,6 +203,7 @@ CLAIMS = (
         mutants=(MEMORIZING_NET,),
         kind=Kind.EXPLORATORY,
         expected=Verdict.FAILS,
+        slow=True,
     ),
     Claim(
         id="diffusion/denoisers-train",

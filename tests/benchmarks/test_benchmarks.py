@@ -80,6 +80,7 @@ def test_flops_are_those_of_the_compiled_step():
     np.testing.assert_allclose(counted, GENERALIZATION.flops_per_step, rtol=0.05)
 
 
+@pytest.mark.slow
 @needs_images
 def test_quick_run_at_toy_sizes(tmp_path, capfd):
     cases = ["memorization/torch", "memorization/sgd", "generalization/sweep"]

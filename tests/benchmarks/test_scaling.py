@@ -90,6 +90,7 @@ def test_rates_follow_from_the_largest_sweep():
     assert "A100, on paper" in text
 
 
+@pytest.mark.slow
 def test_command_measures_each_size_apart_and_its_figure_is_drawn(tmp_path, capsys):
     options = ["--cells=2,4", "--steps=20", "--n=4", "--p=4", "--dimension=8", "--repeats=1"]
     assert scaling.main(["scaling", *options, f"--out={tmp_path}"]) == 0

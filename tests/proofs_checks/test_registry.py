@@ -47,8 +47,12 @@ LISTED = [
 ]
 
 
+NETS_OF = {"pooled": "relu", "conditions": "relu"}  # parts that look at nets of another part
+
+
 def parameters(regime: str, mode: str, claim: Claim, *rest, name: str):
-    group = pytest.mark.xdist_group(f"{regime}-{mode}-{claim.part}")
+    part = NETS_OF.get(claim.part, claim.part)
+    group = pytest.mark.xdist_group(f"{regime}-{mode}-{part}")
     marks = [group, pytest.mark.slow] if claim.slow else [group]
     return pytest.param(regime, mode, claim, *rest, id=name, marks=marks)
 

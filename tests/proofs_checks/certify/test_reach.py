@@ -29,6 +29,10 @@ from proofs_checks.monte_carlo import exact_loss_value
 
 pytestmark = pytest.mark.xdist_group("certify-default-reach")
 BY_NAME = {claim.id.removeprefix("certify/reach-"): claim for claim in CLAIMS}
+NAMES = [
+    pytest.param(name, marks=[pytest.mark.slow] if claim.slow else [])
+    for name, claim in BY_NAME.items()
+]
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +49,7 @@ def operators(weights, prediction):
 # --- curves ----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", BY_NAME)
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_are_finite_and_notes_are_short(reach, name):
     found = BY_NAME[name].measure(reach)
     assert np.isfinite([found.measured, found.predicted, found.error]).all()
@@ -62,6 +66,7 @@ def test_without_a_margin_the_claim_is_vacuous_and_nothing_descends(reach, name)
     assert "minima" not in vars(noisy)
 
 
+@pytest.mark.slow
 def test_shared_variation_is_harmless_under_little_decay(reach):
     def little_decay(cosine, seed):
         problem = at_shared_variation(cosine, seed)
@@ -74,6 +79,7 @@ def test_shared_variation_is_harmless_under_little_decay(reach):
     assert not all(a.met for a in measure_assumptions(drawn.requires, changed).values())
 
 
+@pytest.mark.slow
 def test_units_over_the_rank_change_nothing(reach):
     sweep = reach.sweeps["width"]
     (_, three, five), (_, *starts) = sweep.minima, sweep.starts
@@ -87,6 +93,7 @@ def test_units_over_the_rank_change_nothing(reach):
         assert minima[0].losses[1] == pytest.approx(minima[1].losses[1], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_arrays_are_of_values_by_seeds(reach):
     arrays = reach.arrays
     for name, sweep in reach.sweeps.items():
