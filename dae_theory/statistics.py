@@ -116,8 +116,9 @@ def grouped_share_interval(shares_S: Float[Array, " S"], cases: int) -> Interval
 
 def area_under_roc(positive_P: Float[Array, " P"], negative_N: Float[Array, " N"]) -> float:
     """Probability that a positive scores above a negative, ties counting half."""
-    statistic = scipy.stats.mannwhitneyu(positive_P, negative_N).statistic
-    return float(statistic / (len(positive_P) * len(negative_N)))
+    p, n = len(positive_P), len(negative_N)
+    rank_M = scipy.stats.rankdata(np.concatenate([positive_P, negative_N]))
+    return float((np.sum(rank_M[:p]) - p * (p + 1) / 2) / (p * n))
 
 
 def area_under_roc_interval(

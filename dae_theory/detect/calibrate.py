@@ -14,11 +14,10 @@ only make false positives rarer.
 from dataclasses import dataclass
 
 import numpy as np
-import scipy  # its stats takes most of a second to load: only where it is used
 from jaxtyping import Array, Bool, Float
 
 from dae_theory.checks import InputError, check_samples
-from dae_theory.theory.calibration import calibration_rank
+from dae_theory.theory.calibration import alarms_law, calibration_rank, rate_law
 
 CONFIDENCE = 0.99  # over calibration sets, of what is promised
 ROUNDING = 1e-9
@@ -65,8 +64,7 @@ class Calibration:
         """What the rate of false positives of this calibration set is at most, with ``confidence``
         over calibration sets: a quantile of Beta(k, n + 1 − k), its law where no scores are equal.
         """
-        n, k = len(self.scores), self.allowed
-        return float(scipy.special.betaincinv(k, n + 1 - k, confidence))
+        return float(rate_law(len(self.scores), self.allowed).ppf(confidence))
 
     def expected_false_alarms(self, images: int) -> float:
         """Flagged images of ``images`` that are not memorized, on average."""
@@ -75,10 +73,7 @@ class Calibration:
     def most_false_alarms(self, images: int, confidence: float = CONFIDENCE) -> int:
         """The most of them with ``confidence``, over calibration sets and images: a quantile of the
         beta-binomial law of ``images`` trials, k and n + 1 − k."""
-        from scipy.stats import betabinom
-
-        n, k = len(self.scores), self.allowed
-        return int(betabinom.ppf(confidence, images, k, n + 1 - k))
+        return int(alarms_law(len(self.scores), self.allowed, images).ppf(confidence))
 
 
 def calibrate(scores_M: Float[Array, " M"], fpr: float) -> Calibration:

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError, check_count
 from dae_theory.detect.calibrate import calibrate
-from dae_theory.statistics import CONFIDENCE, Interval
+from dae_theory.statistics import CONFIDENCE, Interval, area_under_roc
 
 FPR = 0.01
 RESAMPLES = 200
@@ -41,8 +41,7 @@ Statistic = Callable[[Question], float]
 
 def area(question: Question) -> float:
     """Area under the ROC curve, ties counting half."""
-    above_PN = question.positive[:, None] - question.negative
-    return float(np.mean(above_PN > 0) + np.mean(above_PN == 0) / 2)
+    return area_under_roc(question.positive, question.negative)
 
 
 def threshold(question: Question, fpr: float = FPR) -> float:

@@ -20,6 +20,17 @@ def calibration_rank(calibration: int, level: float) -> int:
     return int(level * (calibration + 1) + 1e-9)  # 0.29·100 is 28.999... in float64
 
 
+def rate_law(calibration: int, rank: int):
+    """Law of the rate of false alarms of a threshold at the k-th highest of T scores with a
+    density, Beta(k, T+1−k), for k ≥ 1."""
+    return scipy.stats.beta(rank, calibration + 1 - rank)
+
+
+def alarms_law(calibration: int, rank: int, tested: int):
+    """Law of the number of false alarms among M further images, BetaBinomial(M, k, T+1−k)."""
+    return scipy.stats.betabinom(tested, rank, calibration + 1 - rank)
+
+
 def false_positive_rate(calibration: int, level: float) -> Interval:
     """The rate of false alarms that a calibration of T images achieves: mean k/(T+1), with the
     interval that holds it in 95% of calibrations, that of Beta(k, T+1−k).
@@ -32,7 +43,7 @@ def false_positive_rate(calibration: int, level: float) -> Interval:
     k = calibration_rank(calibration, level)
     if k == 0:
         return Interval(0.0, 0.0, 0.0)
-    rate = scipy.stats.beta(k, calibration + 1 - k)
+    rate = rate_law(calibration, k)
     return Interval(float(rate.mean()), *map(float, rate.interval(CONFIDENCE)))
 
 
@@ -47,5 +58,5 @@ def false_alarms(calibration: int, level: float, tested: int) -> Interval:
     k = calibration_rank(calibration, level)
     if k == 0:
         return Interval(0.0, 0.0, 0.0)
-    count = scipy.stats.betabinom(tested, k, calibration + 1 - k)
+    count = alarms_law(calibration, k, tested)
     return Interval(float(count.mean()), *map(float, count.interval(CONFIDENCE)))

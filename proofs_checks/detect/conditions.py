@@ -7,14 +7,12 @@ would.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import numpy as np
 
 from dae_theory.data import Dataset
 from dae_theory.relu.model import denoise
 from dae_theory.statistics import area_under_roc
-from dae_theory.theory.closed_forms import Prediction
 from dae_theory.theory.detectors import Response, block_response, condition_law, predict_auroc
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.quadratic import QuadraticLaw
@@ -35,11 +33,9 @@ from proofs_checks.detect.relu_nets import (
     ReluDetection,
     Setting,
     Solving,
-    compared,
-    predicted_for,
 )
 from proofs_checks.nets import untrained
-from proofs_checks.stationarity import MOVEMENT, Stopped
+from proofs_checks.stationarity import MOVEMENT
 
 MISSING = 0  # the sample that is stored under the caption only
 OTHER_COUNTS, OTHER_PLAN = (40, 15, 41, 40), Plan(16, (2, 3, 5, 6))
@@ -61,21 +57,11 @@ class Conditioned:
     solving: Solving
     law: Callable[[Response, Response | None], QuadraticLaw] = condition_law
 
-    @cached_property
-    def stopped(self) -> Stopped:
-        """The net without the caption, where the solver left it."""
-        return Stopped(self.solving.nets, self.problem)
-
-    @cached_property
-    def prediction(self) -> Prediction:
-        """(2) of the net without the caption."""
-        return predicted_for(self.solving.nets, self.problem)
-
     @property
     def usable(self) -> bool:
         """The net without the caption is at a minimum, with blocks of their own."""
-        separate = compared(self.solving.nets, self.problem).separate.all()
-        return bool(separate and self.stopped.movement <= MOVEMENT)
+        separate = self.solving.comparison.separate.all()
+        return bool(separate and self.solving.stopped.movement <= MOVEMENT)
 
     def law_of(self, k: int, sigma: float) -> QuadraticLaw:
         """Law of the squared score at fresh samples of cluster k."""
@@ -83,7 +69,8 @@ class Conditioned:
         if k == MISSING:
             return self.law(conditional, None)
         mean_D, cov_DD = conditional.mean, conditional.cov
-        return self.law(conditional, block_response(self.prediction, k - 1, mean_D, cov_DD, sigma))
+        other = block_response(self.solving.prediction, k - 1, mean_D, cov_DD, sigma)
+        return self.law(conditional, other)
 
     def score(self, x_ND: np.ndarray, y_ND: np.ndarray) -> np.ndarray:
         """Norm of the difference of the two outputs."""

@@ -16,6 +16,7 @@ from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.detect import calibration, conditions, deep_study, identities, relu_nets
 from proofs_checks.detect.auroc import area_arrays
 from proofs_checks.nets import Progress
+from proofs_checks.parts import built_parts, data_of, settings_of
 
 PARTS = ("exact", "relu", "conditions", "deep")
 
@@ -65,17 +66,17 @@ class Detect:
     @property
     def built(self) -> dict[str, Any]:
         """The parts that a claim has asked for, by name."""
-        return {name: getattr(self, name) for name in PARTS if name in vars(self)}
+        return built_parts(self, PARTS)
 
     @property
     def settings(self) -> dict:
         """What was checked, for the reader."""
-        return {key: value for part in self.built.values() for key, value in part.settings.items()}
+        return settings_of(self.built.values())
 
     @property
     def data(self) -> tuple[DataUsed, ...]:
         """The samples, by name and hash."""
-        return tuple(dict.fromkeys(used for part in self.built.values() for used in part.data))
+        return data_of(self.built.values())
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:

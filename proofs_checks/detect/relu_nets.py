@@ -101,6 +101,21 @@ class Solving:
                 break
         return nets
 
+    @cached_property
+    def stopped(self) -> Stopped:
+        """The net, where the solver left it."""
+        return Stopped(self.nets, self.problem)
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """(2) at the widths that the blocks of the net turned out to have."""
+        return predicted_for(self.nets, self.problem)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The net beside (2)."""
+        return compared(self.nets, self.problem)
+
     def _solved(self, start: Sequence[np.ndarray]) -> Nets:
         p = self.problem
         # Repeats of a sample are one sample with their weight.
@@ -174,20 +189,15 @@ class Detecting:
         """The net is there."""
         return self.replaced is not None or "nets" in vars(self.solving)
 
-    @cached_property
+    @property
     def stopped(self) -> Stopped:
-        """The net, where the solver left it."""
-        return Stopped(self.solving.nets, self.problem)
+        """The solved net, where the solver left it."""
+        return self.solving.stopped
 
-    @cached_property
-    def prediction(self) -> Prediction:
-        """(2) at the widths that the blocks of the net turned out to have."""
-        return predicted_for(self.solving.nets, self.problem)
-
-    @cached_property
+    @property
     def comparison(self) -> Comparison:
-        """The net beside (2)."""
-        return compared(self.solving.nets, self.problem)
+        """The solved net beside (2)."""
+        return self.solving.comparison
 
     @cached_property
     def comparisons_made(self) -> tuple[Setting, ...]:
@@ -205,12 +215,12 @@ class Detecting:
         of units a = Oᵀ1, which the minimizer leaves open."""
         w1 = self.solving.nets.w1[0][:, self.comparison.blocks == k]
         mean_D, cov_DD = self.mixture.means[k], self.mixture.covs[k]
-        return self.read(block_response(self.prediction, k, mean_D, cov_DD, sigma, w1))
+        return self.read(block_response(self.solving.prediction, k, mean_D, cov_DD, sigma, w1))
 
     def even(self, k: int, sigma: float) -> Response:
         """The same for the even rotation, in which every unit sees the mean alike."""
         mean_D, cov_DD = self.mixture.means[k], self.mixture.covs[k]
-        return block_response(self.prediction, k, mean_D, cov_DD, sigma)
+        return block_response(self.solving.prediction, k, mean_D, cov_DD, sigma)
 
     def drawn(
         self, k: int, setting: Setting, draws: int = DRAWS

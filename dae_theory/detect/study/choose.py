@@ -36,11 +36,11 @@ def validation(images: Labelled) -> Bool[np.ndarray, " N"]:
     return (images.planted >= 0) & (images.planted % 2 == 0)
 
 
-def mean_area(score_N: Float[np.ndarray, " N"], images: Labelled, used_N) -> float:
+def mean_area(score_N: Float[np.ndarray, " N"], images: Labelled) -> float:
     """Mean of the AUROC over QUESTIONS of which there are images on both sides."""
     areas = []
     for positive, negative in QUESTIONS:
-        sides = [score_N[used_N & (images.group == group)] for group in (positive, negative)]
+        sides = [score_N[images.group == group] for group in (positive, negative)]
         if all(map(len, sides)):
             areas.append(area_under_roc(*sides))
     return float(np.mean(areas))
@@ -57,9 +57,8 @@ def candidate_areas(checkpoint: Checkpoint, images: Labelled) -> list[dict]:
         images.reproduced,
         images.copies,
     )
-    every = np.ones(len(asked.group), bool)
     return [
-        dict(zip(KEYS, key, strict=True)) | {"area": mean_area(score_N, asked, every)}
+        dict(zip(KEYS, key, strict=True)) | {"area": mean_area(score_N, asked)}
         for key, score_N in _candidates(checkpoint, asked)
     ]
 
