@@ -116,9 +116,11 @@ def grouped_share_interval(shares_S: Float[Array, " S"], cases: int) -> Interval
 
 def area_under_roc(positive_P: Float[Array, " P"], negative_N: Float[Array, " N"]) -> float:
     """Probability that a positive scores above a negative, ties counting half."""
-    p, n = len(positive_P), len(negative_N)
-    rank_M = scipy.stats.rankdata(np.concatenate([positive_P, negative_N]))
-    return float((np.sum(rank_M[:p]) - p * (p + 1) / 2) / (p * n))
+    if np.isnan(positive_P).any() or np.isnan(negative_N).any():
+        return np.nan
+    sorted_N = np.sort(negative_N)
+    below_P, up_to_P = (np.searchsorted(sorted_N, positive_P, side) for side in ("left", "right"))
+    return float(np.sum(below_P + up_to_P) / (2 * len(positive_P) * len(negative_N)))
 
 
 def area_under_roc_interval(
