@@ -9,7 +9,7 @@ from dae_theory.checks import InputError, check_count, check_noise_and_decay, ch
 from dae_theory.commands import option
 from dae_theory.data import NAMES, Dataset, load, nothing_left
 
-REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "detect", "errata")
+REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "detect", "steer", "errata")
 TRAINERS = ("sgd", "exact")
 QUICK_SEEDS, MOST_SEEDS = 4, 10_000
 FIRST_JUDGING_SEED = 1000

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import certify, detect, diffusion, errata, generalize, hybrid, memorize
+from proofs_checks import certify, detect, diffusion, errata, generalize, hybrid, memorize, steer
 from proofs_checks.certify import experiment as certify_experiment
 from proofs_checks.claims import Claim
 from proofs_checks.config import DataUsed, RunConfig
@@ -18,6 +18,7 @@ from proofs_checks.generalize import experiment as generalize_experiment
 from proofs_checks.hybrid import experiment as hybrid_experiment
 from proofs_checks.memorize import experiment as memorize_experiment
 from proofs_checks.nets import Progress
+from proofs_checks.steer import experiment as steer_experiment
 
 
 class Experiment(Protocol):
@@ -101,6 +102,14 @@ REGIMES = (
         detect_experiment.from_weights,
         detect.CLAIMS,
         of_user_data=False,  # nobody knows which samples a user's net stores
+        of_user_weights=False,
+    ),
+    Regime(
+        "steer",
+        steer_experiment.build,
+        steer_experiment.from_weights,
+        steer.CLAIMS,
+        of_user_data=False,  # it samples, with a net for each noise level
         of_user_weights=False,
     ),
     Regime(
