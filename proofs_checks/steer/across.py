@@ -364,22 +364,26 @@ def straightened(ends_AMD: np.ndarray) -> np.ndarray:
 
 
 def response_arrays(e: Pairs) -> dict[str, np.ndarray]:
-    """Response curves for the figure: cosine with the target (S, A, M), predicted, and measured
-    where nets are there; strengths (A) and cosines of the pairs (S)."""
+    """Response curves of the nets that were solved for, for the figure, predicted and measured:
+    cosine with the target, mean over starts (S, A), over strengths (A); cosines of the pairs (S).
+    """
+    solved = [pair for pair in e.draws if pair.solving.solved]
+    if not solved:
+        return {}
 
     def curves(ends_of: Callable[[Pair], np.ndarray]) -> np.ndarray:
-        return np.stack([cosines_of(ends_of(pair), pair.images[TO]) for pair in e.draws])
+        return np.stack(
+            [cosines_of(ends_of(pair), pair.images[TO]).mean(axis=1) for pair in solved]
+        )
 
-    arrays = {
-        "pairs/strengths": STRENGTHS,
-        "pairs/cosines": np.array([pair.cosine for pair in e.draws]),
-        "pairs/predicted": curves(
+    return {
+        "strengths": STRENGTHS,
+        "cosines": np.array([pair.cosine for pair in solved]),
+        "predicted": curves(
             lambda pair: pair.followed(TRAINED_COURSE, pair.noisy_starts, STRENGTHS)
         ),
+        "measured": curves(lambda pair: pair.trained_ends),
     }
-    if all("weights" in vars(pair.solving) for pair in e.draws):
-        arrays["pairs/measured"] = curves(lambda pair: pair.trained_ends)
-    return arrays
 
 
 # --- mutants and claims ---------------------------------------------------------------------------

@@ -63,8 +63,17 @@ class Steer:
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
-        """What the figure draws, as 'pairs/name'."""
-        return across.response_arrays(self.pairs) if "pairs" in vars(self) else {}
+        """What the figure draws, as 'part/name'."""
+        curves_of = {
+            "clusters": within.response_arrays,
+            "shared": within.response_arrays,
+            "pairs": across.response_arrays,
+        }
+        return {
+            f"{part}/{name}": array
+            for part, built in self.built.items()
+            for name, array in curves_of[part](built).items()
+        }
 
 
 def build(config: RunConfig, progress: Progress) -> Steer:

@@ -171,6 +171,11 @@ class LevelNets:
         return w1_TDP, w2_TDP
 
     @property
+    def solved(self) -> bool:
+        """The nets are there."""
+        return "weights" in vars(self)
+
+    @property
     def parameters(self) -> tuple[Float[np.ndarray, " T"], np.ndarray, np.ndarray]:
         """What `nearest_weights` takes."""
         return (np.log(self.levels), *self.weights)

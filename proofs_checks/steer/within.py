@@ -46,7 +46,7 @@ NEAR = (0.65, 0.85)  # cosine of two samples that share a block, drawn evenly be
 REPEATS, SHARED_WIDTHS = 15, (4, 5)  # of each of these samples; units of the two blocks
 SHARED_DECAY = 0.02  # nλ over the smallest eigenvalue that a block keeps
 BLOCK = 0  # the one that is steered in
-STRENGTHS = np.linspace(-0.1, 1.0, 12)
+STRENGTHS = np.linspace(-0.1, 1.5, 17)
 STARTS = 8
 NOISE_COURSE = course(20.0, 0.01, 400, 60, 340)
 SPREAD = 0.05  # of starts from far above the norm, relative to their length
@@ -263,18 +263,36 @@ def trained_slope(e: Inside) -> Measured:
     return compared(e, e.trained_ends, *e.predicted(TRAINED_COURSE, e.noisy_starts))
 
 
-def trained_response(e: Inside) -> Measured:
-    """1 − R² of the concept's part of the ends: of the prediction, and of a straight line."""
+def responses(e: Inside) -> tuple[Float[np.ndarray, "A M"], Float[np.ndarray, "A M"]]:
+    """The concept's part of the ends of solved nets, measured and predicted: along the predicted
+    slope."""
     base_MD, slope_D = e.predicted(TRAINED_COURSE, e.noisy_starts)
     along_D = slope_D / np.linalg.norm(slope_D)
-    measured_AM = e.trained_ends @ along_D
     predicted_AM = base_MD @ along_D + STRENGTHS[:, None] * np.linalg.norm(slope_D)
+    return e.trained_ends @ along_D, predicted_AM
+
+
+def response_arrays(e: Blocks) -> dict[str, np.ndarray]:
+    """Response curves of the nets that were solved for, for the figure, measured and predicted: the
+    concept's part, mean over starts (S, A), over strengths (A)."""
+    solved = [one for one in e.draws if one.solving.solved]
+    if not solved:
+        return {}
+    measured, predicted = (
+        np.stack(curves).mean(axis=2) for curves in zip(*map(responses, solved), strict=True)
+    )
+    return {"strengths": STRENGTHS, "measured": measured, "predicted": predicted}
+
+
+def trained_response(e: Inside) -> Measured:
+    """1 − R² of the concept's part of the ends: of the prediction, and of a straight line."""
+    measured_AM, predicted_AM = responses(e)
     lines = np.polynomial.polynomial.polyfit(STRENGTHS, measured_AM, 1)
     line_AM = lines[0] + STRENGTHS[:, None] * lines[1]
     worst = max(unexplained(measured_AM, predicted_AM), unexplained(measured_AM, line_AM))
     return Measured(
         float(np.mean(lines[1])),
-        float(np.linalg.norm(slope_D)),
+        float(np.mean(np.gradient(predicted_AM, STRENGTHS, axis=0))),
         np.array([worst]),
         (e.seed,),
         "slope of the concept's part in a; error: 1 − R² of the prediction, or of a line if worse",

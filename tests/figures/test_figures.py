@@ -26,6 +26,7 @@ from figures import (
     fig_representations,
     fig_spectrum,
     fig_stationarity,
+    fig_steering,
     fig_stored_columns,
 )
 from figures.make import draw_one, known_figures, main, make
@@ -42,7 +43,7 @@ from proofs_checks.report import as_dict, write_files
 
 IDS = {
     *("census", "copies", "denoisers", "detectors", "extraction", "gains", "reach", "remainder"),
-    *("rays", "representations", "spectrum", "stationarity", "stored-columns"),
+    *("rays", "representations", "spectrum", "stationarity", "steering", "stored-columns"),
 }
 ELSEWHERE = {"phases", "scaling", "ladder", "prompt_free"}  # in files of their own
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
@@ -155,6 +156,19 @@ def detector_arrays() -> dict[str, np.ndarray]:
     return {f"std/{name}": column for name, column in columns.items()}
 
 
+def steering_arrays() -> dict[str, np.ndarray]:
+    """Made-up responses of three nets, measured a little above what was predicted."""
+    strengths = np.linspace(-0.5, 1.5, 9)
+    predicted = np.tanh(np.outer([1.0, 2.0, 3.0], strengths))
+    curves = {"strengths": strengths, "predicted": predicted, "measured": predicted + 0.02}
+    arrays = {
+        f"{part}/{name}": array
+        for part in ("clusters", "shared", "pairs")
+        for name, array in curves.items()
+    }
+    return arrays | {"pairs/cosines": np.array([-0.3, -0.4, -0.5])}
+
+
 def write_run(folder: Path, arrays: dict[str, dict[str, np.ndarray]]) -> Path:
     """results.npz and report.json of these regimes' arrays, without any claims."""
     flat = {f"{name}/{key}": value for name, own in arrays.items() for key, value in own.items()}
@@ -173,6 +187,7 @@ def run_dir(tmp_path_factory) -> Path:
         "certify": certified_arrays(),
         "diffusion": diffusion_arrays(),
         "detect": detector_arrays(),
+        "steer": steering_arrays(),
     }
     return write_run(tmp_path_factory.mktemp("run"), arrays)
 
@@ -273,6 +288,22 @@ def test_detectors_shows_every_setting_once_beside_the_identity_line(results):
     line = figure.axes[0].lines[0].get_xydata()
     np.testing.assert_array_equal(line[:, 0], line[:, 1])
     assert len(figure.axes[0].containers) == 6
+
+
+# --- steering --------------------------------------------------------------------------------
+
+
+def test_steering_shows_points_of_every_net_beside_its_line(results):
+    within, across = fig_steering.draw(results).axes
+    for axes, parts in ((within, ("clusters", "shared")), (across, ("pairs",))):
+        points = [line for line in axes.lines if line.get_marker() == "o"]
+        lines = [
+            line for line in axes.lines if line.get_marker() == "None" and len(line.get_xdata())
+        ]
+        assert (len(points), len(lines)) == (len(parts), 3 * len(parts))
+        for part, line in zip(parts, points, strict=True):
+            expected = results[f"steer/{part}/predicted"].ravel() + 0.02
+            np.testing.assert_allclose(line.get_ydata(), expected)
 
 
 # --- gains -----------------------------------------------------------------------------------
