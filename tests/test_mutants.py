@@ -133,6 +133,34 @@ MUTANTS = (
         "COPY_RATIO = 1 / 2",
         "memorization/test_copies.py",
     ),
+    SourceMutant(
+        "steered flow: σ^g for σ^(1−g)",
+        "theory/steering.py",
+        "sigma ** (1 - share) *",
+        "sigma**share *",
+        "theory/test_steering.py",
+    ),
+    SourceMutant(
+        "steered flow: forced by a, not a m",
+        "theory/steering.py",
+        "gain_T = g * e / (e + sigma_T**2)",
+        "gain_T = g + 0 * sigma_T",
+        "theory/test_steering.py",
+    ),
+    SourceMutant(
+        "steered flow: gates of the start",
+        "theory/steering.py",
+        "gates_N[wrong[first]] = ~gates_N[wrong[first]]",
+        "pass",
+        "theory/test_steering.py",
+    ),
+    SourceMutant(
+        "law of the switch: 1 − |c| for 1 − c²",
+        "theory/steering.py",
+        "(1 - c**2) * np.expm1(-opening)",
+        "(1 - c) * np.expm1(-opening)",
+        "theory/test_steering.py",
+    ),
 )
 IDS = [mutant.name for mutant in MUTANTS]
 
