@@ -16,7 +16,7 @@ from dae_theory.statistics import Interval, area_under_roc, area_under_roc_inter
 from dae_theory.theory.detectors import Response, energy_law, predict_auroc, predict_tpr
 from dae_theory.theory.quadratic import QuadraticLaw, quadratic_law
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, at_least, average
-from proofs_checks.detect.origin import FIXED_HERE
+from proofs_checks.detect.origin import FIXED_HERE, FIXED_RATES
 from proofs_checks.detect.relu_nets import (
     MATCHED,
     TRAINED,
@@ -354,7 +354,7 @@ CLAIMS = (
             RANDOM_NET,
         ),
         kind=Kind.CONFIRMATORY,
-        origin=FIXED_HERE,
+        origin=FIXED_RATES,
     ),
     Claim(
         id="detect/std-auroc-within",
