@@ -337,7 +337,8 @@ CLAIMS = (
     ),
     Claim(
         id="detect/std-tpr",
-        statement="So does the share that the std finds at a false-positive rate of 1%.",
+        statement="The share that the std finds at a false-positive rate of 1% follows from gains, "
+        "norms, units and noise.",
         source="docs/THEORY.md#detection-tpr",
         part="relu",
         requires=TRAINED,

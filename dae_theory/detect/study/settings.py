@@ -88,7 +88,7 @@ JUDGING = (
     plain(1010, "unet", 0.4),
 )
 SETTINGS = (*DEVELOPMENT, *JUDGING)
-SHIPPED = ("hybrid-unet",)  # trained in development, with seed 0
+SHIPPED = ("hybrid-unet", "hybrid-text-dit")  # trained in development, with seed 0
 
 
 @dataclass(frozen=True)
