@@ -344,16 +344,8 @@ CLAIMS = (
         requires=TRAINED,
         measure=std_tpr,
         tolerance=0.03,
-        mutants=(
-            ONE_UNIT,
-            ONE_UNIT_A_CLUSTER,
-            UNIT_NORMS,
-            TWICE_SIGMA,
-            NO_MEAN_TERM,
-            NO_SQUARE,
-            NEGATED,
-            RANDOM_NET,
-        ),
+        # Where samples have one unit each, or norm 1, the two mutants more of the areas change nothing.
+        mutants=(ONE_UNIT_A_CLUSTER, TWICE_SIGMA, NO_MEAN_TERM, NO_SQUARE, NEGATED, RANDOM_NET),
         kind=Kind.CONFIRMATORY,
         origin=FIXED_RATES,
     ),

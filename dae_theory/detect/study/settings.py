@@ -108,6 +108,7 @@ def family(network: NetworkConfig) -> str:
 
 CHOSEN: dict[str, Choice] = {
     "dit3": Choice("block1/units", "max", "hoyer", 0.05),
+    "dit4": Choice("block3/attention", "mean", "hoyer", 0.4),  # on hybrid-text-dit alone
     "unet": Choice("middle/units", "max", "std", 0.05),
 }
 SIGMAS: dict[str, float] = {
