@@ -344,7 +344,7 @@ CLAIMS = (
         requires=TRAINED,
         measure=std_tpr,
         tolerance=0.03,
-        # Where samples have one unit each, or norm 1, the two mutants more of the areas change nothing.
+        # One unit a sample, and norms 1, which the areas tell, change nothing in some of the nets.
         mutants=(ONE_UNIT_A_CLUSTER, TWICE_SIGMA, NO_MEAN_TERM, NO_SQUARE, NEGATED, RANDOM_NET),
         kind=Kind.CONFIRMATORY,
         origin=FIXED_RATES,
