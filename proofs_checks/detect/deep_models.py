@@ -6,7 +6,7 @@ unless one is named, on models trained with seeds from 1000 on. The condition wa
 with seeds below 1000: at low noise the noisy image says which image it is, a caption adds nothing,
 and whatever measures how well or along how many directions the model restores it detects planted
 images, whether or not the model makes copies of its own accord; the standard deviation of
-activations does not.
+activations does not. The shipped text DiT, asked after that had been judged, is an exception.
 """
 
 from dataclasses import replace
