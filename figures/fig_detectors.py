@@ -56,7 +56,9 @@ def draw(results: RunResults) -> Figure:
     return figure
 
 
-def _points(axes: Axes, column: dict, x: np.ndarray, y: np.ndarray, reach: np.ndarray | None):
+def _points(
+    axes: Axes, column: dict, x: np.ndarray, y: np.ndarray, reach: np.ndarray | None
+) -> None:
     for units, colour, of_units in GROUPS:
         for length, mark, of_length in MARKS:
             chosen = of_units(column["stored_units"], column["cluster_units"])

@@ -17,11 +17,10 @@ STUDY = Study.load()
 
 
 def test_the_study_in_the_package_is_that_of_the_settings():
-    study = STUDY
-    assert study.card["chosen"] == said_choice()
-    looked_at = {(m.name, m.step) for m in study.models if m.name not in SHIPPED}
+    assert STUDY.card["chosen"] == said_choice()
+    looked_at = {(m.name, m.step) for m in STUDY.models if m.name not in SHIPPED}
     assert looked_at == {(s.name, step) for s in SETTINGS for step in CHECKPOINTS}
-    assert {m.name for m in study.models if m.judging} == {s.name for s in SETTINGS if s.judging}
+    assert {m.name for m in STUDY.models if m.judging} == {s.name for s in SETTINGS if s.judging}
 
 
 def test_every_detector_was_asked_about_every_model():
