@@ -43,7 +43,7 @@ MARKS = (
 def draw(results: RunResults) -> Figure:
     """The figure for one run."""
     column = {name: results[f"detect/std/{name}"] for name in COLUMNS}
-    figure = new_figure(TWO_COLUMNS, 4.4)
+    figure = new_figure(TWO_COLUMNS, 4.1)
     panels = figure.subplots(1, 2)
     for axes, letter, (predicted, measured, what) in zip(panels, "ab", PANELS, strict=True):
         axes.plot([0, 1], [0, 1], color=THEORY, lw=0.8, ls="--", zorder=1, label="theory: equal")
