@@ -29,6 +29,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "gap_area",
             "participation_area",
             "predict_auroc",
+            "predict_tpr",
             "std_law",
             "stored_response",
             "trace_law",

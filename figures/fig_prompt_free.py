@@ -2,8 +2,8 @@
 
 A point is a trained model at one of its two steps: AUROC of planted against other training images
 of their class (test split). The abscissa is the share of copies of planted images among samples
-made without a caption. Filled: models that judge, hollow: those on which everything was chosen;
-squares have no text. Line: no separation.
+made without a caption. Filled: models that judge, hollow: those of development; squares have no
+text. Line: no separation.
 """
 
 from collections.abc import Sequence

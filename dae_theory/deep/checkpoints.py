@@ -42,6 +42,8 @@ SHIPPED = (
     "hybrid-unet",
     "memorizing-unet",
     "generalizing-unet",
+    "told-dit",
+    "free-dit",
 )
 FEW = 1000  # a net with fewer training images, none of them planted, stores all of them
 PACKAGES = ("dae-theory", "jax", "flax", "optax")

@@ -24,7 +24,7 @@ SOURCES = ("fashion_mnist", "faces")
 FULL_SIZE, FACE_SIZE = 28, 25  # pixels a side
 AVAILABLE = {"train": 60_000, "test": 10_000}  # images of Fashion-MNIST
 SHIPPED_IMAGES = Path(__file__).with_name("shipped_images") / "fashion_mnist.npz"
-SHIPPED_SHA256 = "68d01f267a9bca206b5cfe504319f83e7032b9ddf844b6c0edf4e99a4197485a"
+SHIPPED_SHA256 = "c57888b012892b943dbcc220f802e858e1ef4db5b531a90d799a8f75b52d018f"
 SHIPPED_SIZE = 14  # pixels a side
 
 

@@ -43,6 +43,11 @@ class Sampler:
         if not np.isfinite(self.guidance):
             raise InputError(f"guidance: must be finite, got {self.guidance}")
 
+    @property
+    def passes(self) -> int:
+        """Forward passes of a sample without guidance, by Heun's method."""
+        return 2 * self.steps - 1
+
 
 class Copies(NamedTuple):
     """Samples (M) against training images.

@@ -193,7 +193,7 @@ def of_checkpoint(checkpoint: Checkpoint) -> DetectorModel:
         takes_captions=network.text,
         tokens=tokenize if network.text else None,
         sample=sample,
-        passes_a_sample=2 * sampler.steps - 1,  # Heun's method
+        passes_a_sample=sampler.passes,
     )
 
 

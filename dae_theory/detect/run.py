@@ -209,7 +209,7 @@ def detect_memorized(
         config=config,
         images=asked,
         scores=scores_N,
-        passes=score.passes(config.settings, model),
+        passes=score.passes(config.settings, model.passes_a_sample),
         calibration=calibrated,
         training=rows_TD,
         copied=None if rows_TD is None else _copied(asked.rows, rows_TD, shape),

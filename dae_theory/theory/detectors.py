@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Array, Float
 from scipy.integrate import quad
+from scipy.optimize import brentq
 
 from dae_theory.checks import InputError, check_count, check_noise_and_decay
 from dae_theory.theory.closed_forms import Prediction
@@ -275,3 +276,33 @@ def predict_auroc(
     areas = [[one.exceeds(other) for other in negatives] for one in positives]
     area = float(np.mean(areas))
     return 1 - area if low_is_memorized else area
+
+
+def predict_tpr(
+    positives: Sequence[QuadraticLaw],
+    negatives: Sequence[QuadraticLaw],
+    fpr: float = 0.01,
+    low_is_memorized: bool = False,
+) -> float:
+    """Share of memorized inputs above the threshold that a share ``fpr`` of the others exceeds, of
+    a score with these laws, each equally often (docs/THEORY.md#detection-tpr).
+
+    Args:
+      positives, negatives, low_is_memorized: as in `predict_auroc`.
+      fpr: rate of false positives, between 0 and 1.
+
+    Raises:
+      InputError: for another rate.
+    """
+    if not 0 < fpr < 1:
+        raise InputError(f"fpr: must be between 0 and 1, got {fpr}")
+    sign = -1 if low_is_memorized else 1
+    negatives = [law.scaled(sign) for law in negatives]
+    own = [law.quantile(1 - fpr) for law in negatives]
+    low, high = min(own), max(own)  # the threshold of all together lies between
+    threshold = low
+    if high > low:
+        threshold = brentq(
+            lambda t: np.mean([law.cdf(t) for law in negatives]) - 1 + fpr, low, high
+        )
+    return float(np.mean([1 - law.scaled(sign).cdf(threshold) for law in positives]))

@@ -17,7 +17,9 @@ NEGLIGIBLE = 1e-13  # weights below this share of the largest are rounding
 CONSTANT = 1e-6  # standard deviation, halved, of what stands for a constant
 FAR = 300  # standard deviations from 0 beyond which a sign is certain: its error is below e^-100
 LEFT, RIGHT, STEP = -40.0, 80.0, 0.02  # of the logarithm of Imhof's variable
-CDF_TERMS, CDF_REACH = 1 << 14, 40.0  # terms of Davies' sum, and its period in standard deviations
+# Most terms of Davies' sum, and its period in standard deviations.
+CDF_TERMS, CDF_REACH = 1 << 14, 40.0
+CERTAIN = 40.0  # logarithm of a damping that leaves rounding
 
 
 @dataclass(frozen=True)
@@ -62,10 +64,14 @@ class QuadraticLaw:
         if spread == 0:
             return float(value >= self.mean)
         step = 2 * np.pi / (2 * abs(value - self.mean) + CDF_REACH * spread)
-        u = (np.arange(CDF_TERMS) + 0.5) * step
+        # Damping only grows; where it is CERTAIN the rest of the sum is rounding.
+        counts = 1 << np.arange(4, CDF_TERMS.bit_length())
+        _, log_damping = _angle(2 * counts * step, weights, shifts)
+        count = counts[min(np.searchsorted(log_damping, CERTAIN), len(counts) - 1)]
+        u = (np.arange(count) + 0.5) * step
         # The characteristic function at u is Imhof's at 2u.
         angle, log_damping = _angle(2 * u, weights, shifts)
-        terms = np.sin(angle - u * value) * np.exp(-log_damping) / (np.arange(CDF_TERMS) + 0.5)
+        terms = np.sin(angle - u * value) * np.exp(-log_damping) / (np.arange(count) + 0.5)
         return float(np.clip(0.5 - np.sum(terms) / np.pi, 0.0, 1.0))
 
     def quantile(self, share: float) -> float:

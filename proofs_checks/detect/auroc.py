@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from dae_theory.detect.calibrate import calibrate
+from dae_theory.detect.evaluate import FPR
 from dae_theory.statistics import Interval, area_under_roc, area_under_roc_interval
-from dae_theory.theory.detectors import Response, energy_law, predict_auroc
+from dae_theory.theory.detectors import Response, energy_law, predict_auroc, predict_tpr
 from dae_theory.theory.quadratic import QuadraticLaw, quadratic_law
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, at_least, average
-from proofs_checks.detect.origin import FIXED_HERE
+from proofs_checks.detect.origin import FIXED_HERE, FIXED_RATES
 from proofs_checks.detect.relu_nets import (
     MATCHED,
     TRAINED,
@@ -63,13 +65,15 @@ def areas_of(e: Detecting, law: Law, score: Score, low: bool = False) -> list[Ar
     """
     found = []
     for setting in e.comparisons_made:
-        stored, other = (
-            [law(e.response(k, setting.sigma))] for k in (setting.stored, setting.cluster)
-        )
         scores = e.scores(setting, score)
         measured = area_under_roc_interval(*(-s if low else s for s in scores))
-        found.append(Area(setting, predict_auroc(stored, other, low), measured))
+        found.append(Area(setting, predict_auroc(*laws_of(e, setting, law), low), measured))
     return found
+
+
+def laws_of(e: Detecting, setting: Setting, law: Law) -> list[list[QuadraticLaw]]:
+    """Of a score of the stored sample, and of the cluster."""
+    return [[law(e.response(k, setting.sigma))] for k in (setting.stored, setting.cluster)]
 
 
 def agreement(areas: list[Area], seed: int, note: str) -> Measured:
@@ -87,12 +91,45 @@ def agreement(areas: list[Area], seed: int, note: str) -> Measured:
     )
 
 
+def law_of_std(e: Detecting) -> Law:
+    """The theory's law of the std over units, squared."""
+    return lambda response: e.std(response, e.plan.width)
+
+
+def score_of_std(e: Detecting) -> Score:
+    """The std over units, as the net has it."""
+    return lambda x, y: np.std(e.representation(y), axis=1)
+
+
 def std_areas(e: Detecting) -> list[Area]:
     """Areas of the std over units."""
-    return areas_of(
-        e,
-        lambda response: e.std(response, e.plan.width),
-        lambda x, y: np.std(e.representation(y), axis=1),
+    return areas_of(e, law_of_std(e), score_of_std(e))
+
+
+def std_rates(e: Detecting) -> list[tuple[float, float]]:
+    """Share of noised stored samples whose std is above the threshold at a false-positive rate of
+    FPR, in every setting of a net: predicted, and with the threshold that the scores of the cluster
+    calibrate."""
+    found = []
+    for setting in e.comparisons_made:
+        stored, other = e.scores(setting, score_of_std(e))
+        measured = float(np.mean(stored > calibrate(other, FPR).threshold))
+        found.append((predict_tpr(*laws_of(e, setting, law_of_std(e)), FPR), measured))
+    return found
+
+
+def std_tpr(e: Detecting) -> Measured:
+    """Shares of stored samples found at FPR, predicted and measured."""
+    predicted, measured = np.array(std_rates(e)).reshape(-1, 2).T
+    errors = np.abs(predicted - measured)
+    return Measured(
+        average(measured),
+        average(predicted),
+        np.array([average(errors)]),
+        (e.seed,),
+        "share found by the std at a false-positive rate of 1%, mean over settings; "
+        "{settings:.0f} settings a net, worst {worst:.3f}",
+        details={"settings": len(errors), "worst": max(errors, default=np.nan)},
     )
 
 
@@ -128,22 +165,23 @@ def std_within(e: Pooled) -> Measured:
 
 def area_arrays(nets: tuple[Detecting, ...]) -> dict[str, np.ndarray]:
     """Every setting of the std, for the figure: predicted and measured areas with their intervals,
-    units P, those of sample and cluster, norm and noise."""
+    shares found at FPR, units P, those of sample and cluster, norm and noise."""
     rows = [
         (
             area.predicted,
             *area.measured,
+            *rates,
             net.plan.width,
             *(net.comparison.widths[k] for k in area.setting[:2]),
             np.linalg.norm(net.mixture.means[area.setting.stored]),
             area.setting.sigma,
         )
         for net in nets
-        for area in std_areas(net)
+        for area, rates in zip(std_areas(net), std_rates(net), strict=True)
     ]
-    names = ("predicted", "measured", "low", "high", "p", "stored_units", "cluster_units")
-    columns = np.array(rows).reshape(-1, len(names) + 2).T
-    return dict(zip((*names, "norm", "sigma"), columns, strict=True))
+    names = ("predicted", "measured", "low", "high", "predicted_tpr", "measured_tpr", "p")
+    names += ("stored_units", "cluster_units", "norm", "sigma")
+    return dict(zip(names, np.array(rows).reshape(-1, len(names)).T, strict=True))
 
 
 def blind_settings(net: Detecting) -> list[Area]:
@@ -296,6 +334,20 @@ CLAIMS = (
         ),
         kind=Kind.CONFIRMATORY,
         origin=FIXED_HERE,
+    ),
+    Claim(
+        id="detect/std-tpr",
+        statement="The share that the std finds at a false-positive rate of 1% follows from gains, "
+        "norms, units and noise.",
+        source="docs/THEORY.md#detection-tpr",
+        part="relu",
+        requires=TRAINED,
+        measure=std_tpr,
+        tolerance=0.03,
+        # One unit a sample, and norms 1, which the areas tell, change nothing in some of the nets.
+        mutants=(ONE_UNIT_A_CLUSTER, TWICE_SIGMA, NO_MEAN_TERM, NO_SQUARE, NEGATED, RANDOM_NET),
+        kind=Kind.CONFIRMATORY,
+        origin=FIXED_RATES,
     ),
     Claim(
         id="detect/std-auroc-within",

@@ -6,7 +6,7 @@ unless one is named, on models trained with seeds from 1000 on. The condition wa
 with seeds below 1000: at low noise the noisy image says which image it is, a caption adds nothing,
 and whatever measures how well or along how many directions the model restores it detects planted
 images, whether or not the model makes copies of its own accord; the standard deviation of
-activations does not.
+activations does not. The shipped text DiT, asked after that had been judged, is an exception.
 """
 
 from dataclasses import replace
@@ -14,6 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from dae_theory.detect.study.images import ORDINARY, TOLD, Group
+from dae_theory.detect.study.settings import SHIPPED
 from dae_theory.detect.study.store import Model
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Origin, Verdict
 from proofs_checks.detect.deep_study import (
@@ -41,6 +42,12 @@ LAG = 0.2  # of AUROC
 def text(model: Model) -> bool:
     """Judged, and takes captions."""
     return judged(model) and model.facts["text"]
+
+
+def shipped_text(model: Model) -> bool:
+    """Takes captions, was trained in development and is shipped: larger than those of the study,
+    and asked after the condition had been found and judged."""
+    return model.facts["name"] in SHIPPED and model.facts["text"]
 
 
 def unet(model: Model) -> bool:
@@ -159,6 +166,7 @@ SHARED = {
     "kind": Kind.CONFIRMATORY,
     "origin": FIXED_ON_DEVELOPMENT,
 }
+EXPLORATORY = {"kind": Kind.EXPLORATORY, "origin": None}
 
 CONDITION = (
     Claim(
@@ -199,6 +207,17 @@ CONDITION = (
         tolerance=0.05,
         mutants=(IN_EACH_OTHERS_PLACE, NEGATED),
         **SHARED,
+    ),
+    Claim(
+        id="detect/deep-condition-shipped",
+        statement="The denoising error at low noise detects planted images in the shipped text "
+        "DiT, too.",
+        requires=(some_models(1, shipped_text),),
+        measure=separates(ERROR, shipped_text),
+        tolerance=0.1,
+        mutants=(NEGATED, OTHER_IMAGES),
+        expected=Verdict.FAILS,
+        **SHARED | EXPLORATORY,
     ),
 )
 
@@ -243,7 +262,7 @@ PAPER = (
         measure=std_in_unets,
         tolerance=0.1,
         mutants=(NEGATED, EXCHANGED, OTHER_IMAGES),
-        **SHARED | {"kind": Kind.EXPLORATORY, "origin": None},
+        **SHARED | EXPLORATORY,
     ),
     Claim(
         id="detect/deep-std-best",

@@ -174,9 +174,12 @@ class JacobianExperiment:
 
 
 def build(config: RunConfig, models: ShippedModels) -> JacobianExperiment:
-    """The shipped models, with the images that there are."""
+    """The shipped models of networks of which one does not memorize, with the images that there
+    are."""
     checkpoints = [models.checkpoint(name) for name in SHIPPED]
-    experiment = build_jacobian(checkpoints, QUICK_POINTS if config.quick else POINTS)
+    networks = {c.config.network for c in checkpoints if not c.stored}
+    compared = [c for c in checkpoints if c.config.network in networks]
+    experiment = build_jacobian(compared, QUICK_POINTS if config.quick else POINTS)
     return replace(experiment, data=(models.all_images("train"), models.all_images("test")))
 
 

@@ -149,6 +149,8 @@ def detector_arrays() -> dict[str, np.ndarray]:
         "measured": predicted + 0.02,
         "low": predicted - 0.01,
         "high": predicted + 0.04,
+        "predicted_tpr": predicted**2,
+        "measured_tpr": predicted**2 - 0.01,
         "stored_units": 1.0 + np.arange(13) % 4,
         "cluster_units": np.full(13, 3.0),
         "norm": np.array([0.97, 1.0, 1.05])[np.arange(13) % 3],
@@ -280,14 +282,15 @@ def test_figures_fit_the_page(figure_id, results):
 
 def test_detectors_shows_every_setting_once_beside_the_identity_line(results):
     figure = fig_detectors.draw(results)
-    points = plotted(figure.axes[0])
-    assert len(points) == 13
-    predicted = np.sort(points[:, 0])
-    np.testing.assert_allclose(predicted, results["detect/std/predicted"])
-    np.testing.assert_allclose(points[:, 1] - points[:, 0], 0.02)
-    line = figure.axes[0].lines[0].get_xydata()
-    np.testing.assert_array_equal(line[:, 0], line[:, 1])
-    assert len(figure.axes[0].containers) == 6
+    for axes, name, above in zip(figure.axes, ("", "_tpr"), (0.02, -0.01), strict=True):
+        points = plotted(axes)
+        assert len(points) == 13
+        predicted = np.sort(points[:, 0])
+        np.testing.assert_allclose(predicted, results[f"detect/std/predicted{name}"])
+        np.testing.assert_allclose(points[:, 1] - points[:, 0], above)
+        line = axes.lines[0].get_xydata()
+        np.testing.assert_array_equal(line[:, 0], line[:, 1])
+        assert len(axes.containers) == 6
 
 
 # --- steering --------------------------------------------------------------------------------

@@ -20,10 +20,12 @@ from dae_theory.theory.detectors import (
     participation_area,
     participation_ratio,
     predict_auroc,
+    predict_tpr,
     std_law,
     stored_response,
     trace_law,
 )
+from dae_theory.theory.quadratic import QuadraticLaw
 
 SIGMA, N, D = 0.05, 100_000, 16
 UNITS, AMOUNTS = (2, 4, 4), np.array([0.6, 0.8])
@@ -92,6 +94,33 @@ def test_laws_against_draws(net, responses, name):
     area = predict_auroc([laws[0]], [laws[1]])
     assert area == pytest.approx(area_under_roc(*found), abs=0.006)
     assert predict_auroc([laws[0]], [laws[1]], low_is_memorized=True) == pytest.approx(1 - area)
+
+
+@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("low", [False, True])
+def test_rates_at_a_threshold_against_draws(net, responses, name, low):
+    law, score = LAWS[name]
+    stored, cluster = ([law(r)] for r in responses)
+    found = [-s if low else s for s in scores(net, responses, score)]
+    for fpr in (0.01, 0.2):
+        rate = np.mean(found[0] > np.quantile(found[1], 1 - fpr))
+        assert predict_tpr(stored, cluster, fpr, low) == pytest.approx(rate, abs=0.01)
+    # Of others as they are, a threshold lets through what was asked for.
+    assert predict_tpr(cluster, cluster, 0.01, low) == pytest.approx(0.01, abs=1e-6)
+
+
+def test_one_threshold_is_set_on_all_other_groups_together():
+    """Squares of normals, whose distribution SciPy has."""
+    narrow, wide = (QuadraticLaw(np.full(4, w), np.zeros(4)) for w in (1.0, 3.0))
+    shares = [stats.chi2.sf(t := 25.0, 4), stats.chi2.sf(t / 3, 4)]
+    fpr, positive = np.mean(shares), QuadraticLaw(np.full(4, 9.0), np.zeros(4))
+    found = predict_tpr([positive, narrow], [narrow, wide], fpr)
+    expected = np.mean([stats.chi2.sf(t / 9, 4), shares[0]])
+    assert found == pytest.approx(expected, abs=1e-7)
+    alone = predict_tpr([positive], [wide], fpr)
+    assert alone == pytest.approx(stats.chi2.sf(stats.chi2.isf(fpr, 4) / 3, 4), abs=1e-7)
+    with pytest.raises(InputError, match="fpr"):
+        predict_tpr([positive], [wide], 1.0)
 
 
 def test_areas_of_several_groups_are_means(responses):

@@ -127,7 +127,7 @@ _ALL = (
         density.generation_radius,
         -1,
         CAPTION | {Need.GENERATIONS},
-        lambda s, m: s.generations * m.passes_a_sample,
+        lambda s, m: s.generations * m,
         "after Carlini et al. 2023",
     ),
     Score(

@@ -93,7 +93,8 @@ class Score:
       sign: +1 where memorized images have a high quantity, −1 where a low one; fixed by the
         derivation or the paper, never by data.
       needs: what it looks at; without a caption it asks the model with the empty one.
-      passes: (settings, model) → forward passes an image; a product with a Jacobian counts two.
+      passes: (settings, passes of a row that the model generates) → forward passes an image; a
+        product with a Jacobian counts two.
       paper: whose it is.
       source: link to where it is derived.
     """
@@ -102,7 +103,7 @@ class Score:
     compute: Compute
     sign: int
     needs: frozenset[Need]
-    passes: Callable[[ScoreSettings, DetectorModel], int]
+    passes: Callable[[ScoreSettings, int], int]
     paper: str
     source: str = "docs/THEORY.md#detection"
 

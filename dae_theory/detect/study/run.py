@@ -97,8 +97,9 @@ def measure(out: Path, groups: tuple[str, ...], progress: Progress) -> list[str]
         if ready and not part_path(out, look.name).exists():
             progress("measuring", done, len(every), look.name)
             checkpoint = look.load()
-            images = labelled_images(checkpoint, _data(checkpoint), whole=look.last)
-            scores = scores_of(checkpoint, images, whole=look.last)
+            data = _data(checkpoint)
+            images = labelled_images(checkpoint, data, whole=look.last)
+            scores = scores_of(checkpoint, images, data.rows, whole=look.last)
             write_part(out, look.name, facts_of(checkpoint, look), images, scores)
     return [look.name for look in every]
 

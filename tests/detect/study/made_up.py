@@ -6,6 +6,8 @@ from dae_theory.detect.study.images import FREE, TOLD, Group, Labelled
 from dae_theory.detect.study.store import merge, write_part
 
 PLANTED = 4
+NEAR = (Group.PLANTED, Group.OTHER, Group.FREE_COPY, Group.TOLD_COPY)
+NEAR += (Group.SHIFTED, Group.OTHER_SHIFTED)
 CURVES = ("std", "std, right caption", "guidance_norm", "denoising_error", "chosen")
 
 
@@ -27,19 +29,20 @@ def images(whole=True):
 
 
 def scores(labelled, random):
-    """`jacobian_trace` is 1 for what is memorized and 0 else; the others are the same for all but
-    `std`, which is at random."""
+    """`jacobian_trace` is 1 for what is memorized and 0 else, `training_gap` higher NEAR training
+    images; the others are the same for all but `std`, which is at random."""
     memorized = (Group.PLANTED, Group.FREE_COPY, Group.TOLD_COPY, Group.SHIFTED)
     count = len(labelled.group)
     found = {name: np.zeros(count) for name in CURVES}
     found["std"] = random.standard_normal(count)
+    found["training_gap"] = np.where(np.isin(labelled.group, NEAR), 0.0, -1.0)
     return found | {"jacobian_trace": np.isin(labelled.group, memorized).astype(float)}
 
 
-def write_study(out):
+def write_study(out, seeds=(0, 1, 1000, 1001)):
     """Two development models at two steps, and two that judge; returns how many parts there are."""
     names = []
-    for seed in (0, 1, 1000, 1001):
+    for seed in seeds:
         for step in (10, 20):
             labelled = images(whole=step == 20)
             facts = {

@@ -51,10 +51,25 @@ def test_tables_say_so(study):
     assert "|  |" in controls[4]  # nothing was brightened
 
 
-def test_the_command_shows_them_and_refuses_nonsense(study, capsys):
-    assert main(["study", "--show", f"--out={study.folder}"]) == 0
+def test_what_holds_by_construction_is_not_reported(study):
+    """Areas of 1 that the made-up gap ratio has on samples and against unseen images, and of ½ on
+    training images, say nothing; beside images that were changed a little they do."""
+    models = report.ends(study)
+    for kind in (*report.MAIN, report.UNSEEN):
+        assert report.questions(models, "jacobian_trace", kind)
+        assert not report.questions(models, "training_gap", kind)
+    lines = report.kinds_table(models, "training_gap")
+    assert [line.split(" | ")[:3] for line in lines[2:]] == [
+        ["| shifted by a pixel", "4", "0.500 [0.500, 0.500]"],
+        ["| shifted, against unseen images", "4", "1.000 [1.000, 1.000]"],
+    ]
+
+
+def test_the_command_shows_them_and_refuses_nonsense(tmp_path, capsys):
+    write_study(tmp_path, seeds=(1000,))
+    assert main(["study", "--show", f"--out={tmp_path}"]) == 0
     assert "| made-up-1000 | 20 | 0.300 | 0.900 |" in capsys.readouterr().out
     assert main(["study"]) == 2
     assert "out" in capsys.readouterr().err
-    assert main(["study", "--groups=all", f"--out={study.folder}"]) == 2
+    assert main(["study", "--groups=all", f"--out={tmp_path}"]) == 2
     assert "groups" in capsys.readouterr().err

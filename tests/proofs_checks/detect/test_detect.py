@@ -62,9 +62,18 @@ def test_plans_fill_the_live_units_and_hold_both_cases():
 def test_predicted_nets_have_the_predicted_areas(net):
     assert len(net.comparisons_made) == 12
     assert auroc.std_auroc(net).error < 0.01
+    assert auroc.std_tpr(net).error < 0.02
     assert others.energy_auroc(net).error < 0.02
     assert others.trace_levels(net).error < 1e-3
     assert others.evenness(net) == pytest.approx(1.0)
+
+
+def test_a_net_without_settings_has_no_rates(net):
+    none = replace(net)
+    none.__dict__["comparisons_made"] = ()
+    assert np.isnan(auroc.std_tpr(none).error)
+    assert auroc.area_arrays((none,))["predicted_tpr"].size == 0
+    assert auroc.area_arrays((net,))["measured_tpr"].shape == (12,)
 
 
 def test_mutants_of_all_nets_change_each(net):
