@@ -1,6 +1,7 @@
 """Sampling from deep networks, copies among the samples, losses on test images, and the grid."""
 
 import csv
+import re
 import dataclasses
 import functools
 import subprocess
@@ -235,6 +236,17 @@ def test_the_command_writes_a_grid_and_its_table(written, tmp_path, network):
     assert all((float(row["gap_ratio"]) < 1 / 3) == (row["copy"] == "1") for row in rows)
     copies = sum(row["copy"] == "1" for row in rows)
     assert f"drawn: {copies} of 11 samples are copies" in result.stdout
+
+
+def test_the_command_looks_for_copies_of_what_comes_with_the_package(
+    without_fashion_mnist, tmp_path, capsys
+):
+    options = ["--checkpoint=hybrid-unet", f"--out={tmp_path}", "--count=2", "--steps=2"]
+    assert samples.main(["samples", *options]) == 0
+    said = capsys.readouterr()
+    missing = re.match(r"(\d+) of its training images are not on this machine", said.err)
+    assert 50_000 < int(missing[1]) < 59_000
+    assert "of 2 samples are copies" in said.out
 
 
 @needs_images
