@@ -1,9 +1,9 @@
 """Sampling from deep networks, copies among the samples, losses on test images, and the grid."""
 
 import csv
-import re
 import dataclasses
 import functools
+import re
 import subprocess
 import sys
 
