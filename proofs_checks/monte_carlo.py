@@ -26,9 +26,14 @@ UNMERGED = {"std": 1.0, "participation_ratio": -1.0, "hoyer": 1.0}
 DRAWS = 64  # noise draws per sample in Monte Carlo averages
 
 
-def noised(x_ND: Float[np.ndarray, "N D"], sigma: float, draws: int = DRAWS) -> np.ndarray:
+def noised(
+    x_ND: Float[np.ndarray, "N D"],
+    sigma: float,
+    draws: int = DRAWS,
+    seed: int | tuple[int, ...] = 0,
+) -> np.ndarray:
     """``draws`` noisy copies of each sample, (draws·N, D)."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     copies = np.tile(x_ND, (draws, 1))
     return copies + sigma * rng.standard_normal(copies.shape)
 

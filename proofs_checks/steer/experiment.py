@@ -14,7 +14,7 @@ from dae_theory.weights.read import SavedWeights
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.nets import Progress
 from proofs_checks.parts import built_parts, data_of, settings_of
-from proofs_checks.steer import across, within
+from proofs_checks.steer import inside, pairs
 
 PARTS = ("clusters", "shared", "pairs")
 
@@ -32,19 +32,19 @@ class Steer:
     progress: Progress
 
     @cached_property
-    def clusters(self) -> within.Blocks:
+    def clusters(self) -> inside.Blocks:
         """Nets that generalize, steered towards one half of a cluster."""
-        return within.build_clusters(self.config, self.progress)
+        return inside.build_clusters(self.config, self.progress)
 
     @cached_property
-    def shared(self) -> within.Blocks:
+    def shared(self) -> inside.Blocks:
         """Nets that store two samples in one block, steered from one to the other."""
-        return within.build_shared(self.config, self.progress)
+        return inside.build_shared(self.config, self.progress)
 
     @cached_property
-    def pairs(self) -> across.Pairs:
+    def pairs(self) -> pairs.Pairs:
         """Nets that store two samples in a block each, steered from one to the other."""
-        return across.build(self.config, self.progress)
+        return pairs.build(self.config, self.progress)
 
     @property
     def built(self) -> dict[str, Any]:
@@ -65,9 +65,9 @@ class Steer:
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figure draws, as 'part/name'."""
         curves_of = {
-            "clusters": within.response_arrays,
-            "shared": within.response_arrays,
-            "pairs": across.response_arrays,
+            "clusters": inside.response_arrays,
+            "shared": inside.response_arrays,
+            "pairs": pairs.response_arrays,
         }
         return {
             f"{part}/{name}": array

@@ -51,6 +51,10 @@ def course(sigma_max: float, sigma_min: float, steps: int, first: int, last: int
     return Course(np.geomspace(sigma_max, sigma_min, steps + 1), first, last)
 
 
+TRAINED_COURSE = course(0.05, 0.005, 23, 4, 18)  # a net is solved for at each level
+NOISE_COURSE = course(20.0, 0.01, 400, 60, 340)  # from far above the norm, by the predicted net
+
+
 @functools.partial(jax.jit, static_argnames=("weights", "first", "last"))
 def _ends(
     weights: Weights, parameters, references_RD, start_MD, strengths_A, levels_T, first, last
@@ -83,14 +87,6 @@ def steered_ends(
     level: one compilation serves all ``parameters`` of one shape."""
     found = _ends(weights, parameters, references_RD, start_MD, strengths_A, *steps)
     return np.asarray(found)
-
-
-def noised(
-    x_ND: Float[np.ndarray, "N D"], sigma: float, draws: int, seed: int
-) -> Float[np.ndarray, "M D"]:
-    """``draws`` noisy copies of each row."""
-    copies_MD = np.repeat(x_ND, draws, axis=0)
-    return copies_MD + sigma * np.random.default_rng([seed, 5]).standard_normal(copies_MD.shape)
 
 
 class PredictedNet(NamedTuple):
