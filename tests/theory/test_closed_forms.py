@@ -267,6 +267,23 @@ def test_population_weights_equal_equation_6():
         np.testing.assert_allclose(prediction.operator(k), expected, atol=1e-12)
 
 
+@pytest.mark.parametrize(("alpha", "own_is_nearest"), [(0.1, False), (0.9, True)])
+def test_population_margin_counts_spread_inside_a_cluster_as_noise(alpha, own_is_nearest):
+    mixture = data.separable_mixture(3, 12, rank=2, beta=-0.5, alpha=[0.02, alpha, 0.1], seed=3)
+    prediction = predict_generalization(
+        mixture.means, mixture.covs, mixture.priors, (1, 3, 2), 0.1, 1e-3
+    )
+    margins = []
+    for w_D, own in zip(prediction.w1.T, prediction.blocks, strict=True):
+        for k, (mean_D, cov_DD) in enumerate(zip(mixture.means, mixture.covs, strict=True)):
+            u_D = w_D / np.linalg.norm(w_D)
+            z = u_D @ mean_D / np.sqrt(0.1**2 + u_D @ cov_DD @ u_D)
+            margins.append((z if k == own else -z, k == own))
+    nearest, is_own = min(margins)
+    assert is_own == own_is_nearest
+    assert prediction.margin == pytest.approx(nearest, rel=1e-12)
+
+
 def equation_7(mixture, widths, sigma):
     total = 0.0
     for prior, moment, width in zip(mixture.priors, second_moments(mixture), widths, strict=True):
