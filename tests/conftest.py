@@ -10,8 +10,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+# XLA's older way to make code for a CPU takes half the time, and the code is as fast.
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
-os.environ["XLA_FLAGS"] = TWO_DEVICES
+os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {TWO_DEVICES}"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -110,7 +112,7 @@ def run_python():
     """Function that runs source code in a new interpreter and returns what it printed."""
 
     def run(code: str, devices: int = 2) -> str:
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = f"{QUICK_TO_COMPILE} --xla_force_host_platform_device_count={devices}"
         result = subprocess.run(
             [sys.executable, "-c", code],
             env=os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)},
