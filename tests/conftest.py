@@ -14,6 +14,9 @@ from pathlib import Path
 QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {TWO_DEVICES}"
+# Threads of NumPy's wait for each other in a busy loop, and the cores are taken by pytest-xdist's
+# workers, whose NumPy reads this when they start.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
