@@ -30,10 +30,15 @@ from dae_theory.files import cache_folder  # noqa: E402
 commands.configure_jax(float64=True)
 
 ROOT = Path(__file__).resolve().parents[1]
-# Folders of tests whose programs run for less time than XLA takes to optimize them.
+# Tests, by folder or file, whose programs run for less time than XLA takes to optimize them.
 UNOPTIMIZED = {
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
     *(ROOT / "tests" / room for room in ("solve", "sweep", "theory", "weights")),
+    *(ROOT / "tests" / "proofs_checks" / regime for regime in ("errata", "generalize")),
+    *(
+        ROOT / "tests" / "proofs_checks" / "certify" / f"test_{part}.py"
+        for part in ("certified_data", "dead_unit_claims", "descent", "pair", "rotations")
+    ),
 }
 needs_images = pytest.mark.skipif(
     not any(
@@ -93,7 +98,7 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Compile in less time where compiling is most of the work, in processes of the test, too."""
-    unoptimized = item.path.parent in UNOPTIMIZED
+    unoptimized = not UNOPTIMIZED.isdisjoint((item.path, item.path.parent))
     jax.config.update("jax_disable_most_optimizations", unoptimized)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(unoptimized))
 
