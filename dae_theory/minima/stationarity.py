@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
 from dae_theory.relu.batch import MEMORY_SHARE, free_memory
 from dae_theory.relu.loss import PAIR_FLOATS, representation_moments
-from dae_theory.solve.derivatives import hessian_product, stacked_loss, value_and_grad
+from dae_theory.solve.derivatives import stacked_loss, value_and_grad
 from dae_theory.solve.reduced import few_units, weight_frames
 
 PRODUCTS = 40  # with the Hessian, of a Lanczos iteration that starts at the gradient
@@ -123,7 +123,13 @@ class _Krylov(NamedTuple):
 def _expansion(weights, x_NR, weight_N, sigma, lam):
     """Loss, gradient, mean square of the outputs, and the Hessian in the gradient's Krylov space,
     by a Lanczos iteration in which each vector is orthogonalized against all before."""
-    loss, gradient = value_and_grad(weights, x_NR, weight_N, sigma, lam)
+
+    def gradient_and_loss(at):
+        loss, gradient = value_and_grad(at, x_NR, weight_N, sigma, lam)
+        return gradient, loss
+
+    # Linearized once: what the products share is computed and compiled outside of their loop.
+    gradient, hessian_product, loss = jax.linearize(gradient_and_loss, weights, has_aux=True)
     _, second_PP = representation_moments(weights[0], x_NR, sigma, weight_N)
     power = jnp.sum((weights[1].T @ weights[1]) * second_PP)
 
@@ -134,8 +140,7 @@ def _expansion(weights, x_NR, weight_N, sigma, lam):
     def step(i, state):
         (diagonal, beside, basis), vector = state
         basis = basis.at[i].set(vector)
-        direction = vector.reshape(weights.shape)
-        image = hessian_product(weights, direction, x_NR, weight_N, sigma, lam).ravel()
+        image = hessian_product(vector.reshape(weights.shape)).ravel()
         diagonal = diagonal.at[i].set(vector @ image)
         for _ in range(2):  # the first leaves rounding along earlier vectors
             image -= basis.T @ (basis @ image)

@@ -25,7 +25,7 @@ from dae_theory.theory.quadratic import QuadraticLaw
 from dae_theory.weights.compare import Comparison, assign_blocks, compare_weights
 from proofs_checks.blocks import default_decay, predict_on, separable_blocks
 from proofs_checks.claims import Mutant, above
-from proofs_checks.config import DataUsed, RunConfig, data_used
+from proofs_checks.config import QUICK_SEEDS, DataUsed, RunConfig, data_used
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress
 from proofs_checks.stationarity import AT_MINIMUM, MOVEMENT, Stopped
@@ -82,6 +82,7 @@ class Solving:
       seed: of the start.
       progress: called while it goes on.
       stored: how many of the first clusters are repeated samples.
+      starts: random ones that are tried, at most.
     """
 
     problem: Problem
@@ -89,13 +90,14 @@ class Solving:
     seed: int
     progress: Progress
     stored: int = N_STORED
+    starts: int = MOST_STARTS
 
     @cached_property
     def nets(self) -> Nets:
         """The one net, without silent units. Of random starts it is the first that ends with
         clusters that have units of their own: of a unit that serves two the theory says nothing."""
-        for attempt in range(1 if self.plan.units else MOST_STARTS):
-            self.progress("solving for nets that detectors are tried on", attempt, MOST_STARTS)
+        for attempt in range(1 if self.plan.units else self.starts):
+            self.progress("solving for nets that detectors are tried on", attempt, self.starts)
             nets = self._solved(self._planted() if self.plan.units else self._random(attempt))
             if compared(nets, self.problem).separate.all():
                 break
@@ -317,19 +319,21 @@ def mixture_of(seed: int) -> Mixture:
     return replace(mixture, means=mixture.means * norms_K[:, None])
 
 
-def detecting(seed: int, plan: Plan, progress: Progress) -> Detecting:
-    """The net of one seed, to be solved for."""
+def detecting(seed: int, plan: Plan, progress: Progress, starts: int = MOST_STARTS) -> Detecting:
+    """The net of one seed, to be solved for from so many random starts at most."""
     mixture = mixture_of(seed)
     x_ND, labels_N = mixture.sample(seed, sum(COUNTS))
     lam = default_decay(x_ND, labels_N, KEPT, DECAY)
     problem = Problem(x_ND, SIGMA, lam, labels_N, KEPT)
-    return Detecting(problem, mixture, plan, seed, Solving(problem, plan, seed, progress))
+    solving = Solving(problem, plan, seed, progress, starts=starts)
+    return Detecting(problem, mixture, plan, seed, solving)
 
 
 def build(config: RunConfig, progress: Progress) -> ReluDetection:
     """A net for each seed of the config."""
     plans = zip(config.data_seeds, itertools.cycle(PLANS))
-    return ReluDetection(tuple(detecting(seed, plan, progress) for seed, plan in plans))
+    starts = QUICK_SEEDS if config.quick else MOST_STARTS
+    return ReluDetection(tuple(detecting(seed, plan, progress, starts) for seed, plan in plans))
 
 
 HAS_SETTINGS = above(

@@ -523,21 +523,21 @@ def test_missing_regime_is_exit_2(memorize_dir, tmp_path):
     assert "generalize, hybrid" in done.stderr
 
 
-def test_unknown_figure_is_exit_2_with_the_known_ones(tmp_path):
-    done = run_command("--figure=nonsense", f"--out={tmp_path}")
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert all(figure_id in done.stderr for figure_id in IDS)
+def test_unknown_figure_is_exit_2_with_the_known_ones(tmp_path, capsys):
+    assert main(["make", "--figure=nonsense", f"--out={tmp_path}"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert all(figure_id in said for figure_id in IDS)
 
 
-def test_truncated_results_are_exit_2(run_dir, tmp_path):
+def test_truncated_results_are_exit_2(run_dir, tmp_path, capsys):
     whole = (run_dir / "results.npz").read_bytes()
     (tmp_path / "results.npz").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "report.json").write_bytes((run_dir / "report.json").read_bytes())
-    done = run_command("--all", f"--from={tmp_path}", f"--out={tmp_path / 'out'}")
-    assert done.returncode == 2
-    assert "truncated" in done.stderr
-    assert done.stderr.count("\n") == 1
+    assert main(["make", "--all", f"--from={tmp_path}", f"--out={tmp_path / 'out'}"]) == 2
+    said = capsys.readouterr().err
+    assert "truncated" in said
+    assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

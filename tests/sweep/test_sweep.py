@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
+from conftest import QUICK_TO_COMPILE
 from jax.experimental.compilation_cache import compilation_cache
 from jax.sharding import Mesh
 
@@ -529,7 +530,7 @@ class Command:
 
     def start(self, out, *options, devices=1, before=":", stderr=subprocess.PIPE):
         env = os.environ | {
-            "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+            "XLA_FLAGS": f"{QUICK_TO_COMPILE} --xla_force_host_platform_device_count={devices}",
             "PYTHONPATH": str(ROOT),
             "JAX_COMPILATION_CACHE_DIR": str(self.cache),
             "TERM": "xterm",
