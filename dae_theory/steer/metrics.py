@@ -81,6 +81,13 @@ def largest_share(step_TN: Float[np.ndarray, "T N"]) -> Float[np.ndarray, " N"]:
     )
 
 
+def first_share(step_TN: Float[np.ndarray, "T N"]) -> Float[np.ndarray, " N"]:
+    """First step over the sum of all: 1/T for equal steps, less where little happens before much
+    does; NaN where nothing moves."""
+    total_N = np.sum(step_TN, axis=0)
+    return np.where(total_N > 0, step_TN[0] / np.where(total_N > 0, total_N, 1), np.nan)
+
+
 def uniformity(step_TN: Float[np.ndarray, "T N"]) -> Float[np.ndarray, " N"]:
     """Entropy of the shares of the steps over its largest value, log T: 1 for equal steps, 0 for
     one jump; NaN where nothing moves.
