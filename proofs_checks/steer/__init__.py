@@ -1,0 +1,1 @@
+"""Steering: what moves along a direction of the representation, predicted and measured."""
