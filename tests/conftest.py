@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Folders of tests whose programs run for less time than XLA takes to optimize them.
 UNOPTIMIZED = {
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
-    *(ROOT / "tests" / room for room in ("solve", "sweep", "theory", "weights")),
+    *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory", "weights")),
 }
 needs_images = pytest.mark.skipif(
     not any(

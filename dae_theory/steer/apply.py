@@ -1,7 +1,7 @@
 """Sampling along a direction: f = g(h + a v) (docs/THEORY.md#steering)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -32,7 +32,7 @@ class Steering:
     guidance: float = option(1.0, "Weight of classifier-free guidance; 1 is none.")
 
 
-def steer(
+def steer_samples(
     model: SteerModel,
     direction: Direction,
     strengths: Sequence[float],
@@ -59,11 +59,18 @@ def steer(
     """
     strengths = checked_strengths(strengths)
     direction.check_fits(model)
-    count, each = len(start_ND), np.repeat(strengths, len(start_ND))
-    change = change_of(direction, each, steering)
-    captions = None if captions is None else list(captions) * len(strengths)
-    made = model.sample(np.tile(start_ND, (len(strengths), 1)), captions, change)
-    made = made.reshape(len(strengths), count, -1)
+    count, moved_S = len(start_ND), strengths != 0
+    made = np.empty((len(strengths), *np.shape(start_ND)), np.float64)
+    if not moved_S.all():
+        # Without a shift, not with one of zero: a program that adds nothing rounds differently.
+        plain = replace(change_of(direction, np.zeros(count), steering), shifts={})
+        made[~moved_S] = model.sample(start_ND, captions, plain)
+    if moved_S.any():
+        times = int(np.sum(moved_S))
+        change = change_of(direction, np.repeat(strengths[moved_S], count), steering)
+        repeated = None if captions is None else list(captions) * times
+        rows = model.sample(np.tile(start_ND, (times, 1)), repeated, change)
+        made[moved_S] = rows.reshape(times, count, -1)
     for strength, rows in zip(strengths, made, strict=True):
         if not np.all(np.isfinite(rows)):
             raise InputError(

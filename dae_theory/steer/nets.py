@@ -27,7 +27,9 @@ from dae_theory.steer.model import (
     hash_of_parameters,
 )
 
-DEFAULT_LAYER = {"unet": "up1/units", "dit": "block{middle}/units"}
+TEXT = "condition/text"  # layer of the caption
+# Where directions of concepts move samples most evenly, of what was tried (docs/RESULTS.md#steering).
+DEFAULT_LAYER = {"unet": "middle/units", "dit": "block{middle}/attention"}
 
 
 def _activation(
@@ -171,7 +173,7 @@ def of_checkpoint(checkpoint: Checkpoint, sampler: Sampler | None = None) -> Ste
 
         return _in_batches(program, rows)
 
-    last = network.depth - 1
+    usual = DEFAULT_LAYER[network.architecture].format(middle=(network.depth - 1) // 2)
     model = SteerModel(
         name=name,
         sha256=hash_of_parameters(leaves),
@@ -179,7 +181,7 @@ def of_checkpoint(checkpoint: Checkpoint, sampler: Sampler | None = None) -> Ste
         image_shape=(network.size, network.size),
         pixel_range=(-1.0, 1.0),
         layers=MappingProxyType({layer: shape[-1] for layer, shape in shapes.items()}),
-        layer=DEFAULT_LAYER[network.architecture].format(middle=last // 2),
+        layer=TEXT if network.text else usual,
         sigma=LOW_NOISE,
         levels=sampler.steps,
         takes_captions=network.text,

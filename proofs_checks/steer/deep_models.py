@@ -169,7 +169,7 @@ SHARED = {
     "source": "docs/THEORY.md#steering",
     "part": "deep",
     "kind": Kind.CONFIRMATORY,
-    "origin": Origin("fixed before judged concepts and starts were looked at, at commit", "COMMIT"),
+    "origin": Origin("fixed before judged concepts and starts were looked at, at commit", "24b27a5d6b7af8133a400a868b370d20e9a69a92"),
 }
 
 PAPER = (

@@ -5,52 +5,18 @@ are test images that neither has seen.
 """
 
 import functools
-from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from dae_theory.deep.captions import GARMENTS, TONES, garment_of
-from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
-from dae_theory.deep.images import (
-    SHIPPED_SIZE,
-    TrainingSet,
-    fashion_images,
-    known_fashion_images,
-    shipped_images,
-)
-from dae_theory.detect.study.store import MEASURED as DETECTION_STUDY
+from dae_theory.deep.images import SHIPPED_SIZE, TrainingSet, fashion_images
 from dae_theory.steer.classifier import TESTED_ON
 from dae_theory.steer.directions import References
+from dae_theory.steer.garments import Named, first_images
 from dae_theory.steer.study.settings import GENERALIZED, Variant
 
 REAL = 200  # test images of a garment, at most, that samples are compared with
-
-
-class Named(NamedTuple):
-    """Images as rows, their garments' indices and captions."""
-
-    rows: Float[np.ndarray, "N D"]
-    labels: Int[np.ndarray, " N"]
-    captions: list[str]
-
-    def references(self, index: Int[np.ndarray, " K"]) -> References:
-        """Some of them, with their captions."""
-        return References(self.rows[index], [self.captions[i] for i in index])
-
-
-def load_subject(name: str) -> Checkpoint:
-    """A shipped checkpoint, or one of those that the study of detection brings."""
-    return load_checkpoint(name if name in SHIPPED else DETECTION_STUDY / f"{name}.npz")
-
-
-@functools.cache
-def first_images() -> Named:
-    """The first training images, which come with the package: of which directions are made."""
-    images, labels, captions = known_fashion_images("train", SHIPPED_SIZE)
-    count = shipped_images()["train"].first
-    return Named(images.reshape(len(images), -1)[:count], labels[:count], captions[:count])
 
 
 @functools.cache
@@ -111,8 +77,3 @@ def captions_for(data: TrainingSet, group: str, concept: str, count: int) -> lis
 def ordinary(garment: str, index: int) -> str:
     """An ordinary caption of a garment; tones take turns."""
     return f"a {TONES[index % len(TONES)]} {garment}"
-
-
-def measured_folder() -> Path:
-    """Where the study of the package is."""
-    return Path(__file__).parent / "measured"

@@ -13,14 +13,14 @@ from dae_theory.deep.sampling import find_copies
 from dae_theory.memorization.copies import COPY_RATIO
 from dae_theory.memorization.nearest import duplicate_groups
 from dae_theory.steer import metrics
-from dae_theory.steer.apply import Steering, steer
+from dae_theory.steer.apply import Steering, steer_samples
 from dae_theory.steer.classifier import shipped_classifier
 from dae_theory.steer.directions import Direction, concept_direction, random_like
+from dae_theory.steer.garments import load_garment_model
 from dae_theory.steer.model import Change, SteerModel
 from dae_theory.steer.nets import of_checkpoint
 from dae_theory.steer.study.material import (
     captions_for,
-    load_subject,
     ordinary,
     real_of,
     references_of,
@@ -41,7 +41,7 @@ class Loaded(NamedTuple):
 
 def load(subject: Subject) -> Loaded:
     """A subject of the study, with its training images."""
-    checkpoint = load_subject(subject.name)
+    checkpoint = load_garment_model(subject.name)
     data = checkpoint.training_set()
     return Loaded(of_checkpoint(checkpoint, SAMPLER), data, duplicate_groups(data.rows))
 
@@ -79,7 +79,9 @@ def samples_of(
         changes = [Change(guidance=weight) for weight in variant.strengths_of(subject)]
         return np.stack([model.sample(start_ND, asked, change) for change in changes])
     steering = Steering(True, variant.first, variant.last, guidance=variant.guidance)
-    return steer(model, direction, variant.strengths_of(subject), start_ND, captions, steering)
+    return steer_samples(
+        model, direction, variant.strengths_of(subject), start_ND, captions, steering
+    )
 
 
 def case(

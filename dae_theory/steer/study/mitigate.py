@@ -24,9 +24,10 @@ from dae_theory.steer.directions import (
     mean_activations,
     random_like,
 )
+from dae_theory.steer.garments import first_images
 from dae_theory.steer.metrics import energy_distance
 from dae_theory.steer.model import Change, SteerModel
-from dae_theory.steer.study.material import REAL, first_images, ordinary, real_images
+from dae_theory.steer.study.material import REAL, ordinary, real_images
 from dae_theory.steer.study.measure import Loaded, copies_of_stored
 from dae_theory.steer.study.settings import TEXT
 
