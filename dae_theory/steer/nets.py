@@ -28,7 +28,7 @@ from dae_theory.steer.model import (
 )
 
 TEXT = "condition/text"  # layer of the caption
-# Where directions of concepts move samples most evenly, of what was tried (docs/RESULTS.md#steering).
+# Where directions of concepts move samples most evenly (docs/RESULTS.md#steering).
 DEFAULT_LAYER = {"unet": "middle/units", "dit": "block{middle}/attention"}
 
 
