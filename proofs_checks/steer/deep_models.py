@@ -40,6 +40,7 @@ from proofs_checks.steer.deep_study import (
     sign_flipped,
     some_cells,
     some_mitigated,
+    steps_made_equal,
     strengths_scrambled,
     trajectories,
     values,
@@ -97,25 +98,29 @@ def copies_go(e: DeepStudy) -> Measured:
     return at_most_by(values(cells(e, MEMORIZED), left_at(HALF_WAY)), FEW)
 
 
-def _of_ways(e: DeepStudy, value: Callable[[Mitigated], float], others: tuple[str, ...]) -> dict:
-    """By model, how much higher a value is where one steers than with the best other way."""
+def _of_ways(
+    e: DeepStudy, value: Callable[[Mitigated], float], others: tuple[str, ...]
+) -> Measured:
+    """How much higher a value is where one steers than with the best other way, on average over
+    models: these are too few for an interval."""
     outcomes = e.study.mitigated
     found = {}
     for model in dict.fromkeys(o.model for o in outcomes):
         best = min(value(chosen(outcomes, model, way)) for way in others)
-        found[model, "copies"] = value(chosen(outcomes, model, AGAINST_TEXT)) - best
-    return found
+        found[model, ""] = value(chosen(outcomes, model, AGAINST_TEXT)) - best
+    measured = at_most_by(found, 0.0)
+    return replace(measured, errors=np.array([np.mean(measured.errors)]))
 
 
 def fewer_copies(e: DeepStudy) -> Measured:
     """How many more copies steering leaves than the better of less guidance and noise."""
-    return at_most_by(_of_ways(e, copies, (GUIDANCE, NOISE)), 0.0)
+    return _of_ways(e, copies, (GUIDANCE, NOISE))
 
 
 def more_real(e: DeepStudy) -> Measured:
     """How much farther from real images steering leaves samples than the best of less guidance,
     noise and blocked units."""
-    return at_most_by(_of_ways(e, lambda o: float(o.realism), (GUIDANCE, NOISE, BLOCKED)), 0.0)
+    return _of_ways(e, lambda o: float(o.realism), (GUIDANCE, NOISE, BLOCKED))
 
 
 # --- mutants -------------------------------------------------------------------------------------
@@ -160,6 +165,7 @@ NOT_COPIES = of_cases(
     "copies taken for others",
     lambda case: replace(case, arrays={**case.arrays, "copy": ~case.arrays["copy"]}),
 )
+EQUAL_STEPS = of_cases("all steps as long as their mean", steps_made_equal)
 NOT_STEERED = Mutant("not steered", not_steered)
 RANDOM_WAY = of_outcomes("a random direction", way_exchanged(RANDOM_TEXT))
 
@@ -169,7 +175,10 @@ SHARED = {
     "source": "docs/THEORY.md#steering",
     "part": "deep",
     "kind": Kind.CONFIRMATORY,
-    "origin": Origin("fixed before judged concepts and starts were looked at, at commit", "24b27a5d6b7af8133a400a868b370d20e9a69a92"),
+    "origin": Origin(
+        "fixed before judged concepts and starts were looked at, at commit",
+        "24b27a5d6b7af8133a400a868b370d20e9a69a92",
+    ),
 }
 
 PAPER = (
@@ -219,7 +228,7 @@ PAPER = (
         requires=(some_cells(8, GENERALIZED), some_cells(8, MEMORIZED)),
         measure=memorized_start_slowly,
         tolerance=0.02,
-        mutants=(EXCHANGED, FLIPPED),
+        mutants=(EXCHANGED, EQUAL_STEPS),
         **SHARED,
     ),
     Claim(

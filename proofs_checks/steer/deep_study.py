@@ -166,3 +166,10 @@ def strengths_scrambled(case: Case) -> Case:
 def sign_flipped(case: Case) -> Case:
     """The direction subtracted where it should be added."""
     return replace(case, arrays={name: array[::-1] for name, array in case.arrays.items()})
+
+
+def steps_made_equal(case: Case) -> Case:
+    """Every step of a trajectory as long as their mean."""
+    path = case.arrays["path"].astype(float)
+    equal = np.broadcast_to(path.mean(axis=0), path.shape)
+    return replace(case, arrays={**case.arrays, "path": equal})
