@@ -70,7 +70,13 @@ def load_garment_model(name: str | Path) -> Checkpoint:
       InputError: when there is no such model, it is damaged, or it was trained on other images.
     """
     brought = DETECTION_STUDY / f"{name}.npz"
-    found = load_checkpoint(brought if str(name) not in SHIPPED and brought.is_file() else name)
+    where = brought if str(name) not in SHIPPED and brought.is_file() else name
+    if str(where) not in SHIPPED and not Path(where).is_file():
+        raise InputError(
+            f"model: no file {where}; give the path of an .npz file beside its .json card, or one "
+            f"of {', '.join(SHIPPED)}"
+        )
+    found = load_checkpoint(where)
     if found.config.data != "fashion_mnist" or found.config.network.size != SHIPPED_SIZE:
         raise InputError(
             f"model: {found.name} makes no garments of {SHIPPED_SIZE} pixels; take one of "
