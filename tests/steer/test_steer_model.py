@@ -1,8 +1,10 @@
 """What steering does inside a model, against a sampler written out here."""
 
 import dataclasses
+import functools
 
 import flax
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -21,9 +23,16 @@ from dae_theory.steer.relu_nets import of_relu
 CAPTIONS = ["a dark bag", "the coat of ada", ""]
 
 
+@functools.partial(jax.jit, static_argnames="config")
+def asked(variables, images, sigma, tokens, config):
+    return denoise_images(
+        make_network(config), variables, images, sigma, tokens, mutable=[ACTIVATIONS]
+    )
+
+
 def by_hand(checkpoint, start, captions, layer, change):
     """Heun's method, one call at a time; a shifted activation is one that is patched."""
-    network = make_network(checkpoint.config.network)
+    config = checkpoint.config.network
     levels, side = edm_schedule(SAMPLER.sigma_max, SAMPLER.sigma_min, SAMPLER.steps), 4
     last = SAMPLER.steps if change.last is None else change.last
 
@@ -31,7 +40,7 @@ def by_hand(checkpoint, start, captions, layer, change):
         images = jnp.asarray(y, jnp.float32).reshape(-1, side, side, 1)
         sigma = jnp.full(len(y), levels[level], jnp.float32)
         variables = {"params": checkpoint.params}
-        out, seen = denoise_images(network, variables, images, sigma, tokens, [ACTIVATIONS])
+        out, seen = asked(variables, images, sigma, tokens, config)
         if steered and change.first <= level < last:
             value = flax.traverse_util.flatten_dict(seen[ACTIVATIONS], sep="/")[layer]
             shift = change.shifts[layer].reshape(len(y), *[1] * (value.ndim - 2), -1)
@@ -41,7 +50,7 @@ def by_hand(checkpoint, start, captions, layer, change):
                 shift = shift * size.reshape(-1, *[1] * (value.ndim - 1))
             patch = flax.traverse_util.unflatten_dict({layer: value + shift}, sep="/")
             variables |= {PATCHES: patch}
-            out = denoise_images(network, variables, images, sigma, tokens)
+            out, _ = asked(variables, images, sigma, tokens, config)
         return np.asarray(out, np.float64).reshape(len(y), -1)
 
     def denoised(y, level):
@@ -67,7 +76,6 @@ def by_hand(checkpoint, start, captions, layer, change):
 @pytest.mark.parametrize(
     ("architecture", "layer", "settings"),
     [
-        ("dit", "block1/units", {}),
         ("dit", "block0/attention", {"relative": True, "first": 1}),
         ("dit", "condition/text", {"guidance": 2.0, "branch": "both", "last": 2}),
         ("dit", "block1/units", {"guidance": 2.0, "branch": "conditional"}),
@@ -121,13 +129,12 @@ def test_layers_are_those_with_channels_and_activations_are_means_over_space():
         "condition/text",
     }
     y = np.random.default_rng(0).standard_normal((3, 16)).astype(np.float32)
-    _, seen = denoise_images(
-        make_network(checkpoint.config.network),
+    _, seen = asked(
         {"params": checkpoint.params},
         y.reshape(3, 4, 4, 1),
         jnp.full(3, jnp.float32(0.2)),
         tokenize(CAPTIONS),
-        [ACTIVATIONS],
+        checkpoint.config.network,
     )
     expected = seen[ACTIVATIONS]["block1"]["units"].mean(axis=1)
     found = model.activations(y, 0.2, CAPTIONS, "block1/units")

@@ -14,6 +14,7 @@ from dae_theory.steer.study import measure, report
 from dae_theory.steer.study.compare import chosen, copies, fidelity
 from dae_theory.steer.study.material import captions_for, references_of
 from dae_theory.steer.study.mitigate import AGAINST_TEXT, NOISE
+from dae_theory.steer.study.run import JUDGING, looks
 from dae_theory.steer.study.settings import (
     ABLATIONS,
     GENERALIZED,
@@ -159,6 +160,28 @@ def test_bad_input_is_one_line(capsys, given, message):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_the_study_in_the_package_is_that_of_the_settings():
+    found = Study.load()
+    every = [look for subject in SUBJECTS for look in looks(subject, JUDGING)]
+    main, other = (
+        {(k.subject.name, k.variant.name, k.group, k.concept) for k in every if k.main == is_main}
+        for is_main in (True, False)
+    )
+    assert {(c.model, c.variant, c.group, c.concept) for c in found.cases} == main
+    strengths = {subject.name: subject.strengths for subject in SUBJECTS}
+    assert all(c.strengths == strengths[c.model] for c in found.cases)
+    assert {c.arrays["log_odds"].shape[1] for c in found.cases} == {JUDGING.starts}
+    asked = {
+        (row["model"], row["variant"], row["group"], row["concept"])
+        for row in found.card["ablations"]
+    }
+    assert asked <= other
+    # only planted references are not there for every concept
+    assert {variant for _, variant, *_ in other - asked} == {"planted references"}
+    assert {o.model for o in found.mitigated} == {s.name for s in SUBJECTS if s.mitigated}
+    assert {len(o.copy) for o in found.mitigated if not o.choosing} == {JUDGING.mitigated_starts}
 
 
 def test_show_prints_the_tables(capsys, tmp_path):
