@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
@@ -209,7 +210,8 @@ def mean_activations(
             f"captions: {len(rows_ND)} references have {len(images.captions)} captions"
         )
     captions = images.captions if model.takes_captions else None
-    noise_MND = jax.random.normal(jax.random.key(seed), (draws, *rows_ND.shape))
+    # float32 whatever JAX's setting: equal seeds are equal noise.
+    noise_MND = jax.random.normal(jax.random.key(seed), (draws, *rows_ND.shape), jnp.float32)
     found = [
         model.activations(rows_ND + sigma * np.asarray(noise_ND), sigma, captions, layer)
         for noise_ND in noise_MND

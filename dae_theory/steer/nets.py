@@ -28,7 +28,7 @@ from dae_theory.steer.model import (
 )
 
 TEXT = "condition/text"  # layer of the caption
-# Where directions of concepts move samples most evenly (docs/RESULTS.md#steering).
+# Where directions of concepts moved samples most evenly in development; of U-Nets nothing was judged.
 DEFAULT_LAYER = {"unet": "middle/units", "dit": "block{middle}/attention"}
 
 
@@ -122,6 +122,8 @@ def of_checkpoint(checkpoint: Checkpoint, sampler: Sampler | None = None) -> Ste
     def tokens_of(captions, count):
         if captions is not None and not network.text and any(captions):
             raise InputError(f"caption: {name} was trained without captions; leave it out")
+        if captions is not None and len(captions) != count:
+            raise InputError(f"captions: {count} samples have {len(captions)} captions")
         return tokenize([""] * count if captions is None else captions)
 
     @jax.enable_x64(False)

@@ -165,6 +165,8 @@ def test_captions_and_guidance_need_a_model_with_text():
         model.sample(model.starts(0, 1), ["a dark bag"])
     with pytest.raises(InputError, match="guidance: drawn was trained without captions"):
         model.sample(model.starts(0, 1), None, Change(guidance=2.0))
+    with pytest.raises(InputError, match="captions: 2 samples have 1 captions"):
+        drawn_model().sample(drawn_model().starts(0, 2), ["a dark bag"])
 
 
 def test_parameters_are_told_apart_by_their_hash():
