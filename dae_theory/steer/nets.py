@@ -28,7 +28,7 @@ from dae_theory.steer.model import (
 )
 
 TEXT = "condition/text"  # layer of the caption
-# Where directions of concepts moved samples most evenly in development; of U-Nets nothing was judged.
+# Where directions moved samples most evenly in development; of U-Nets nothing was judged.
 DEFAULT_LAYER = {"unet": "middle/units", "dit": "block{middle}/attention"}
 
 
