@@ -112,5 +112,15 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "detect.model": ["DetectorModel"],
         "detect.run": ["DetectConfig", "Detection", "detect_memorized"],
         "detect.scores.score": ["ScoreSettings"],
+        "steer.model": ["Change", "SteerModel"],
+        "steer.directions": [
+            "Direction",
+            "References",
+            "concept_direction",
+            "load_direction",
+            "random_like",
+            "save_direction",
+        ],
+        "steer.apply": ["Steering", "steer_samples"],
     },
 )

@@ -33,7 +33,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Tests, by folder or file, whose programs run for less time than XLA takes to optimize them.
 UNOPTIMIZED = {
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
-    *(ROOT / "tests" / room for room in ("solve", "sweep", "theory", "weights")),
+    *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory", "weights")),
     *(ROOT / "tests" / "proofs_checks" / regime for regime in ("errata", "generalize")),
     *(
         ROOT / "tests" / "proofs_checks" / "certify" / f"test_{part}.py"

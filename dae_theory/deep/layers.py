@@ -9,19 +9,35 @@ from jaxtyping import Array, Float, Int
 from dae_theory.deep.captions import LENGTH, PADDING, WORDS
 
 FREQUENCIES = 32  # of the embedding of log σ
-ACTIVATIONS, PATCHES = "activations", "patches"
+# Collections of variables, by the path of an activation; see `exposed`.
+ACTIVATIONS, PATCHES, SHIFTS, SHARES = "activations", "patches", "shifts", "shares"
 
 
 def exposed(module: nn.Module, name: str, value: Array) -> Array:
-    """An activation under a name: readable, and replaceable.
+    """An activation under a name: readable, replaceable, and steerable.
 
-    It is sown into the collection 'activations', to be asked for with ``mutable``; a variable of
-    the same path in the collection 'patches', broadcast, is used in its place downstream.
+    It is sown, as it is used downstream, into the collection 'activations', to be asked for with
+    ``mutable``. A variable of the same path in one of three collections changes it, broadcast: in
+    'patches' it is put in its place, but for entries that are NaN; in 'shifts' it is then added;
+    in 'shares' it is added after multiplication by the size of the sample's activation, the root
+    of the mean over space of its squared norm over channels.
     """
     if module.has_variable(PATCHES, name):
-        value = jnp.broadcast_to(module.get_variable(PATCHES, name), value.shape)
+        patch = jnp.broadcast_to(module.get_variable(PATCHES, name), value.shape)
+        value = jnp.where(jnp.isnan(patch), value, patch)
+    if module.has_variable(SHIFTS, name):
+        value = value + jnp.broadcast_to(module.get_variable(SHIFTS, name), value.shape)
+    if module.has_variable(SHARES, name):
+        share = jnp.broadcast_to(module.get_variable(SHARES, name), value.shape)
+        value = value + share * activation_size(value)
     module.sow(ACTIVATIONS, name, value, reduce_fn=lambda _, new: new)
     return value
+
+
+def activation_size(value: Float[Array, "B *space C"]) -> Float[Array, "B ..."]:
+    """Root of the mean over space of the squared norm over channels, with axes of length 1."""
+    squared = jnp.sum(value**2, axis=-1, keepdims=True)
+    return jnp.sqrt(jnp.mean(squared, axis=tuple(range(1, value.ndim)), keepdims=True))
 
 
 class Condition(nn.Module):

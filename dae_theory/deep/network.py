@@ -73,8 +73,8 @@ def denoise_images(
 ):
     """D(y, σ) = c_skip y + c_out F(c_in y, log σ); with ``mutable`` also the new variables.
 
-    ``variables`` may hold 'patches', and ``mutable=['activations']`` returns the activations; see
-    `layers.exposed`.
+    ``variables`` may hold 'patches', 'shifts' and 'shares', and ``mutable=['activations']`` returns
+    the activations; see `layers.exposed`.
     """
     coefficients = edm_coefficients(sigma_B, SIGMA_DATA)
     c_skip, c_out, c_in = (c_B[:, None, None, None] for c_B in coefficients)

@@ -75,6 +75,29 @@ def _sample_batch(params, start_BD, tokens_BL, network: NetworkConfig, sampler: 
 
 
 @jax.enable_x64(False)
+def starts(
+    seed: int, count: int, network: NetworkConfig, sampler: Sampler | None = None
+) -> Float[np.ndarray, "M D"]:
+    """The noise from which `sample_images` of the same seed starts, one row a sample.
+
+    Row i depends on the seed and i only.
+
+    Raises:
+      InputError: for count < 1.
+    """
+    check_count(count, "number of samples")
+    sigma_max = (sampler or Sampler()).sigma_max
+    batches = [
+        start_noise(
+            jax.random.fold_in(jax.random.key(seed), batch),
+            *(BATCH, network.size**2, sigma_max, jnp.float32),
+        )
+        for batch in range(-(-count // BATCH))
+    ]
+    return np.concatenate(batches)[:count]
+
+
+@jax.enable_x64(False)
 def sample_images(
     checkpoint: Checkpoint,
     captions: Sequence[str],
@@ -95,12 +118,14 @@ def sample_images(
     if not network.text and (any(captions) or sampler.guidance != 1):
         raise InputError(f"caption, guidance: {checkpoint.name} was trained without captions")
     tokens_ML = tokenize(captions)
+    start_MD = starts(seed, len(captions), network, sampler)
     samples = []
-    for batch, first in enumerate(range(0, len(captions), BATCH)):
-        key = jax.random.fold_in(jax.random.key(seed), batch)
-        start_BD = start_noise(key, BATCH, network.size**2, sampler.sigma_max, jnp.float32)
-        # One shape, one compilation: the last batch is filled with captions that are not used.
-        tokens_BL = np.resize(tokens_ML[first : first + BATCH], (BATCH, tokens_ML.shape[1]))
+    for first in range(0, len(captions), BATCH):
+        # One shape, one compilation: the last batch is filled with rows that are not used.
+        start_BD, tokens_BL = (
+            np.resize(rows[first : first + BATCH], (BATCH, rows.shape[1]))
+            for rows in (start_MD, tokens_ML)
+        )
         made_BD = _sample_batch(checkpoint.params, start_BD, tokens_BL, network, sampler)
         samples.append(np.asarray(made_BD)[: len(captions) - first])
     return np.concatenate(samples)

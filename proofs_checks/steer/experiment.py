@@ -1,4 +1,5 @@
-"""The experiments on steering, each a part: inside a block, and from one block to another.
+"""The experiments on steering, each a part: inside a block, from one block to another, and deep
+models, whose numbers are read from a table that comes with the package.
 
 python -m proofs_checks.run --regime=steer
 """
@@ -14,9 +15,9 @@ from dae_theory.weights.read import SavedWeights
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.nets import Progress
 from proofs_checks.parts import built_parts, data_of, settings_of
-from proofs_checks.steer import inside, pairs
+from proofs_checks.steer import deep_study, inside, pairs
 
-PARTS = ("clusters", "shared", "pairs")
+PARTS = ("clusters", "shared", "pairs", "deep")
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,11 @@ class Steer:
         """Nets that store two samples in a block each, steered from one to the other."""
         return pairs.build(self.config, self.progress)
 
+    @cached_property
+    def deep(self) -> deep_study.DeepStudy:
+        """Deep models steered towards concepts, and away from what they memorize."""
+        return deep_study.build()
+
     @property
     def built(self) -> dict[str, Any]:
         """The parts that a claim has asked for, by name."""
@@ -72,6 +78,7 @@ class Steer:
         return {
             f"{part}/{name}": array
             for part, built in self.built.items()
+            if part in curves_of
             for name, array in curves_of[part](built).items()
         }
 

@@ -1,0 +1,1 @@
+"""Steering: samples moved along directions of a model's activations, and what it does to them."""

@@ -1,0 +1,1 @@
+"""Memorized against generalized samples, steered equally, in models whose copies are known."""

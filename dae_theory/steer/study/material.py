@@ -1,0 +1,79 @@
+"""What the study gives the models: references, captions, starts, real images to compare with.
+
+Directions see the first training images of Fashion-MNIST, the classifier the last ones; real images
+are test images that neither has seen.
+"""
+
+import functools
+
+import numpy as np
+from jaxtyping import Float
+
+from dae_theory.deep.captions import GARMENTS, TONES, garment_of
+from dae_theory.deep.images import SHIPPED_SIZE, TrainingSet, fashion_images
+from dae_theory.steer.classifier import TESTED_ON
+from dae_theory.steer.directions import References
+from dae_theory.steer.garments import Named, first_images
+from dae_theory.steer.study.settings import GENERALIZED, Variant
+
+REAL = 200  # test images of a garment, at most, that samples are compared with
+
+
+@functools.cache
+def real_images() -> Named:
+    """Test images that the classifier was not tested on."""
+    images, labels, captions = fashion_images("test", SHIPPED_SIZE)
+    first = TESTED_ON[1]
+    return Named(images.reshape(len(images), -1)[first:], labels[first:], captions[first:])
+
+
+def real_of(garment: str) -> Float[np.ndarray, "R D"]:
+    """Real images of a garment."""
+    found = real_images()
+    return found.rows[found.labels == GARMENTS.index(garment)][:REAL]
+
+
+def planted_of(data: TrainingSet, concept: str) -> References | None:
+    """Planted images of a concept, with their captions; None where there are none."""
+    chosen = [i for i in range(data.planted) if garment_of(data.captions[i]) == concept]
+    if not chosen:
+        return None
+    return References(data.rows[chosen], [data.captions[i] for i in chosen])
+
+
+def references_of(
+    variant: Variant, concept: str, data: TrainingSet
+) -> tuple[References, References] | None:
+    """Positives and negatives of a direction; None where there are no planted images of it.
+
+    Positives are the first images of the concept, negatives the first of other garments.
+    """
+    first, k = first_images(), GARMENTS.index(concept)
+    with_it, without = np.flatnonzero(first.labels == k), np.flatnonzero(first.labels != k)
+    count = variant.references
+    if variant.positives == "planted":
+        planted = planted_of(data, concept)
+        return None if planted is None else (planted, first.references(without[:count]))
+    positive = with_it[:count]
+    if variant.positives == "half wrong":
+        wrong = count // 2
+        positive = np.concatenate([with_it[: count - wrong], without[count : count + wrong]])
+    return first.references(positive), first.references(without[:count])
+
+
+def captions_for(data: TrainingSet, group: str, concept: str, count: int) -> list[str]:
+    """Captions of samples that do not show the concept yet.
+
+    Memorized samples are made under those of planted images, generalized ones under ordinary
+    captions of the same garments; of a model without planted images, of all others.
+    """
+    named = [c for c in data.captions[: data.planted] if garment_of(c) != concept]
+    garments = [garment_of(c) for c in named] or [g for g in GARMENTS if g != concept]
+    if group == GENERALIZED:
+        return [ordinary(garments[i % len(garments)], i) for i in range(count)]
+    return [named[i % len(named)] for i in range(count)]
+
+
+def ordinary(garment: str, index: int) -> str:
+    """An ordinary caption of a garment; tones take turns."""
+    return f"a {TONES[index % len(TONES)]} {garment}"

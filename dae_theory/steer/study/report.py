@@ -1,0 +1,206 @@
+"""The tables of docs/RESULTS.md, from a study: how steered samples move, and what keeps copies
+away."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from dae_theory.statistics import Interval, share_interval
+from dae_theory.steer import metrics
+from dae_theory.steer.study.compare import chosen, copies, fidelity
+from dae_theory.steer.study.mitigate import (
+    AGAINST,
+    AGAINST_TEXT,
+    BLOCKED,
+    GUIDANCE,
+    NOISE,
+    ORDINARY,
+    RANDOM,
+    RANDOM_TEXT,
+    UNSTEERED,
+)
+from dae_theory.steer.study.settings import GROUPS
+from dae_theory.steer.study.store import Case, Study
+from dae_theory.steer.study.summary import GAIN, summary
+
+WAYS = (AGAINST_TEXT, RANDOM_TEXT, NOISE, GUIDANCE, AGAINST, RANDOM, BLOCKED)
+NUMBERS = ("spearman", "monotone", "first_step", "largest_step", "uniformity", "gain", "kept")
+TRAJECTORIES: dict[str, Callable[[Case], np.ndarray]] = {
+    "Spearman": lambda c: metrics.spearman(np.array(c.strengths), _odds(c)),
+    "monotone": lambda c: metrics.monotone(_odds(c)).astype(float),
+    "largest step": lambda c: metrics.largest_share(_path(c)),
+    "first step": lambda c: metrics.first_share(_path(c)[_zero(c) :]),
+    "uniformity": lambda c: metrics.uniformity(_path(c)),
+}
+
+
+def _odds(case: Case) -> np.ndarray:
+    return case.arrays["log_odds"].astype(float)
+
+
+def _path(case: Case) -> np.ndarray:
+    return case.arrays["path"].astype(float)
+
+
+def _zero(case: Case) -> int:
+    return int(np.argmin(np.abs(case.strengths)))
+
+
+def shown(interval: Interval, digits: int = 2) -> str:
+    """'value [low, high]'."""
+    value, low, high = (f"{number:.{digits}f}" for number in interval)
+    return f"{value} [{low}, {high}]"
+
+
+def of(study: Study, model: str, variant: str, group: str) -> list[Case]:
+    """Cases of the main comparison, a concept each."""
+    wanted = (model, variant, group)
+    return [c for c in study.cases if (c.model, c.variant, c.group) == wanted]
+
+
+def kinds(study: Study) -> list[tuple[str, str, str]]:
+    """Models, variants and groups, in the order of the study."""
+    return list(dict.fromkeys((c.model, c.variant, c.group) for c in study.cases))
+
+
+def main_table(study: Study) -> list[str]:
+    """A line a model, variant and group: statistics of trajectories with intervals over concepts
+    and starts, and the probability of the concept before and after."""
+    names = [*TRAJECTORIES, "probability at 0", "at the end", "copies at 0", "at the end"]
+    lines = [
+        "| model | along | samples | " + " | ".join(names) + " |",
+        "|" + "---|" * (3 + len(names)),
+    ]
+    for kind in kinds(study):
+        found = of(study, *kind)
+        cells = [
+            shown(metrics.over_starts_and_concepts([np.stack([value(c) for c in found])]))
+            for value in TRAJECTORIES.values()
+        ]
+        chance = np.mean([metrics.probability(_odds(c)).mean(axis=1) for c in found], axis=0)
+        copied = np.mean([c.arrays["copy"].mean(axis=1) for c in found], axis=0)
+        zero = _zero(found[0])
+        ends = [*chance[[zero, -1]], *copied[[zero, -1]]]
+        cells += [f"{number:.2f}" for number in ends]
+        lines.append("| " + " | ".join([*kind, *cells]) + " |")
+    return lines
+
+
+def difference_table(study: Study, variant: str) -> list[str]:
+    """Generalized minus memorized samples, by the model: both made from the same starts."""
+    lines = [
+        f"| model (along {variant}) | " + " | ".join(TRAJECTORIES) + " |",
+        "|" + "---|" * (1 + len(TRAJECTORIES)),
+    ]
+    for model in dict.fromkeys(c.model for c in study.cases):
+        pairs = list(zip(*(of(study, model, variant, group) for group in GROUPS), strict=False))
+        if pairs:
+            cells = [
+                shown(
+                    metrics.over_starts_and_concepts(
+                        [np.stack([value(a) - value(b) for a, b in pairs])]
+                    )
+                )
+                for value in TRAJECTORIES.values()
+            ]
+            lines.append("| " + " | ".join([model, *cells]) + " |")
+    return lines
+
+
+def curve_table(study: Study) -> list[str]:
+    """By strength: probability of the concept, share of copies, energy distance to real images of
+    the concept, as means over concepts."""
+    lines = ["| model | along | samples | what | by strength |", "|---|---|---|---|---|"]
+    for kind in kinds(study):
+        found = of(study, *kind)
+        rows = {
+            "probability": [metrics.probability(_odds(c)).mean(axis=1) for c in found],
+            "copies": [c.arrays["copy"].mean(axis=1) for c in found],
+            "from real images": [c.arrays["realism"] for c in found],
+        }
+        for what, values in rows.items():
+            numbers = " ".join(f"{number:.2f}" for number in np.mean(values, axis=0))
+            lines.append("| " + " | ".join([*kind, what, numbers]) + " |")
+    return lines
+
+
+def ablation_table(study: Study) -> list[str]:
+    """A line an ablation and group: means over models and concepts of `summary.summary`, beside
+    the main comparison's in the same models."""
+    ablations = study.card["ablations"]
+    models = {row["model"] for row in ablations}
+    rows = [*ablations]
+    for case in study.cases:
+        if case.model in models:
+            facts = {"variant": case.variant, "group": case.group}
+            rows.append(facts | summary(case.strengths, case.arrays))
+    lines = ["| variant | samples | " + " | ".join(NUMBERS) + " | cases |"]
+    lines.append("|" + "---|" * (3 + len(NUMBERS)))
+    for variant in dict.fromkeys(row["variant"] for row in reversed(rows)):
+        for group in GROUPS:
+            some = [r for r in rows if (r["variant"], r["group"]) == (variant, group)]
+            if some:
+                cells = [f"{_mean(row[name] for row in some):.2f}" for name in NUMBERS]
+                lines.append("| " + " | ".join([variant, group, *cells, str(len(some))]) + " |")
+    return lines
+
+
+def _mean(values) -> float:
+    finite = [value for value in values if np.isfinite(value)]
+    return float(np.mean(finite)) if finite else float("nan")
+
+
+def mitigation_table(study: Study) -> list[str]:
+    """A line a model and way, at the strength chosen on other starts: copies per 1,000, fidelity,
+    energy distance to real images."""
+    lines = [
+        "| model | way | strength | copies per 1,000 | fidelity | from real images |",
+        "|---|---|---|---|---|---|",
+    ]
+    outcomes = study.mitigated
+    for model in dict.fromkeys(o.model for o in outcomes):
+        plain = [o for o in outcomes if o.model == model and not o.choosing]
+        picked = [next(o for o in plain if o.way == way) for way in (UNSTEERED, ORDINARY)]
+        asked = [(o.way, o) for o in picked]
+        asked += [(way, chosen(outcomes, model, way)) for way in WAYS]
+        for way, o in asked:
+            count = len(o.copy)
+            copied = share_interval(int(np.sum(o.copy)), count)
+            faithful = share_interval(int(np.sum(o.faithful)), count)
+            cells = [shown(Interval(*(1000 * v for v in copied)), 0), shown(faithful)]
+            lines.append(
+                f"| {model} | {way} | {o.strength:g} | {' | '.join(cells)} | {o.realism:.2f} |"
+            )
+    return lines
+
+
+def frontier_table(study: Study) -> list[str]:
+    """Every way at every strength, on the starts that judge."""
+    lines = ["| model | way | strength: copies / fidelity / from real images |", "|---|---|---|"]
+    judging = [o for o in study.mitigated if not o.choosing]
+    for model, way in dict.fromkeys((o.model, o.way) for o in judging):
+        some = [o for o in judging if (o.model, o.way) == (model, way)]
+        numbers = [
+            f"{o.strength:g}: {copies(o):.2f} / {fidelity(o):.2f} / {o.realism:.2f}" for o in some
+        ]
+        lines.append(f"| {model} | {way} | {', '.join(numbers)} |")
+    return lines
+
+
+def text(study: Study) -> str:
+    """All tables."""
+    variants: Sequence[str] = tuple(dict.fromkeys(c.variant for c in study.cases))
+    null = ", ".join(f"{name} {value:.2f}" for name, value in study.card["null"].items())
+    strengths = " ".join(f"{s:g}" for s in study.cases[0].strengths)
+    parts = [
+        [study.card["command"]],
+        [f"strengths: {strengths}", f"real images against others, 95%: {null}"],
+        main_table(study),
+        *(difference_table(study, variant) for variant in variants),
+        curve_table(study),
+        [f"kept: cosine with the unsteered sample where log-odds have gained {GAIN:g}"],
+        ablation_table(study),
+        mitigation_table(study),
+        frontier_table(study),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts)

@@ -1,0 +1,175 @@
+"""Deep models steered towards concepts: what claims take from the numbers of the study.
+
+The numbers are those that come with the package, made by
+``python -m dae_theory.steer.study --out=DIR`` (see `dae_theory.steer.study.store`).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dae_theory.steer import metrics
+from dae_theory.steer.study.settings import GENERALIZED, MAIN, MEMORIZED, SUBJECTS, TEXT
+from dae_theory.steer.study.store import Case, Mitigated, Study
+from proofs_checks.claims import Measured, Requirement, at_least
+from proofs_checks.config import DataUsed
+
+Cell = tuple[str, str]  # model, concept
+Value = Callable[[Case], float]
+TEXT_MODELS = tuple(s.name for s in SUBJECTS if s.layers == (TEXT,))
+BOTH_GROUPS = tuple(s.name for s in SUBJECTS if s.name in TEXT_MODELS and len(s.groups) == 2)
+
+
+@dataclass(frozen=True)
+class DeepStudy:
+    """The study, and how it was made."""
+
+    study: Study
+
+    @property
+    def settings(self) -> dict:
+        """What was checked, for the reader."""
+        card = self.study.card
+        return {"steering": f"{card['command']} (sha256 of its numbers {card['sha256'][:12]}…)"}
+
+    @property
+    def data(self) -> tuple[DataUsed, ...]:
+        """The numbers, by hash."""
+        sha256 = self.study.card["sha256"]
+        return (DataUsed("fashion_mnist", sha256, "14×14, drawn by seed", sha256),)
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Nothing: tables are made of the study's own numbers."""
+        return {}
+
+
+def build() -> DeepStudy:
+    """The study that comes with the package."""
+    return DeepStudy(Study.load())
+
+
+def cells(
+    e: DeepStudy, group: str, variant: str = MAIN, models: tuple[str, ...] = TEXT_MODELS
+) -> dict[Cell, Case]:
+    """The cases of a group and a variant, by model and concept."""
+    return {
+        (case.model, case.concept): case
+        for case in e.study.cases
+        if (case.group, case.variant) == (group, variant) and case.model in models
+    }
+
+
+def trajectories(case: Case) -> float:
+    """Mean over starts of Spearman's correlation of strength and log-odds."""
+    odds_SN = case.arrays["log_odds"].astype(float)
+    return float(np.mean(metrics.spearman(np.array(case.strengths), odds_SN)))
+
+
+def curve(case: Case) -> float:
+    """Spearman's correlation of strength and the mean log-odds over starts."""
+    odds_S1 = case.arrays["log_odds"].astype(float).mean(axis=1)[:, None]
+    return float(metrics.spearman(np.array(case.strengths), odds_S1)[0])
+
+
+def first_share(case: Case) -> float:
+    """Mean share of the first step in the way from strength 0 to the highest."""
+    zero = int(np.argmin(np.abs(case.strengths)))
+    return float(np.nanmean(metrics.first_share(case.arrays["path"].astype(float)[zero:])))
+
+
+def largest_share(case: Case) -> float:
+    """Mean share of the largest step in the way from the lowest strength to the highest."""
+    return float(np.nanmean(metrics.largest_share(case.arrays["path"].astype(float))))
+
+
+def left_at(strength: float) -> Value:
+    """Share of samples that are still copies at ± a strength of the grid."""
+
+    def value(case: Case) -> float:
+        there = np.isclose(np.abs(case.strengths), strength)
+        return float(np.mean(case.arrays["copy"][there]))
+
+    return value
+
+
+def values(found: dict[Cell, Case], value: Value) -> dict[Cell, float]:
+    """A value of each case."""
+    return {cell: value(case) for cell, case in found.items()}
+
+
+def difference(above: dict[Cell, float], below: dict[Cell, float]) -> dict[Cell, float]:
+    """Of the cells that are in both."""
+    return {cell: above[cell] - below[cell] for cell in above if cell in below}
+
+
+def at_least_by(found: dict[Cell, float], least: float) -> Measured:
+    """What each cell, a model and a concept, misses to ``least``."""
+    numbers = np.array(list(found.values()))
+    models = dict.fromkeys(model for model, _ in found)
+    note = ", ".join(
+        f"{model} {np.mean([v for (m, _), v in found.items() if m == model]):.3f}"
+        for model in models
+    )
+    return Measured(float(np.mean(numbers)), least, np.maximum(least - numbers, 0), (), note)
+
+
+def at_most_by(found: dict[Cell, float], most: float) -> Measured:
+    """By how much each cell is above ``most``."""
+    lower = at_least_by({cell: -value for cell, value in found.items()}, -most)
+    note = at_least_by(found, most).note
+    return replace(lower, measured=-lower.measured, predicted=most, note=note)
+
+
+def some_cells(count: int, group: str, variant: str = MAIN) -> Requirement:
+    """There are so many cases of a group."""
+    return at_least("cases", count, lambda e: len(cells(e, group, variant)))
+
+
+def some_mitigated(count: int) -> Requirement:
+    """Mitigation was tried in so many models."""
+    return at_least("models", count, lambda e: len({o.model for o in e.study.mitigated}))
+
+
+# --- changes -------------------------------------------------------------------------------------
+
+
+def with_cases(e: DeepStudy, change: Callable[[Case], Case]) -> DeepStudy:
+    """The study with every case of the main comparison changed."""
+    return replace(e, study=replace(e.study, cases=tuple(map(change, e.study.cases))))
+
+
+def with_outcomes(e: DeepStudy, change: Callable[[Mitigated], Mitigated]) -> DeepStudy:
+    """The study with every outcome of mitigation changed."""
+    return replace(e, study=replace(e.study, mitigated=tuple(map(change, e.study.mitigated))))
+
+
+def groups_exchanged(case: Case) -> Case:
+    """Memorized samples taken for generalized ones, and the other way around."""
+    other = {GENERALIZED: MEMORIZED, MEMORIZED: GENERALIZED}
+    return replace(case, group=other[case.group])
+
+
+def variants_exchanged(first: str, second: str) -> Callable[[Case], Case]:
+    """One way of steering taken for another."""
+    other = {first: second, second: first}
+    return lambda case: replace(case, variant=other.get(case.variant, case.variant))
+
+
+def strengths_scrambled(case: Case) -> Case:
+    """Samples of strengths taken for those of others."""
+    order = np.random.default_rng(0).permutation(len(case.strengths))
+    return replace(case, arrays={**case.arrays, "log_odds": case.arrays["log_odds"][order]})
+
+
+def sign_flipped(case: Case) -> Case:
+    """The direction subtracted where it should be added."""
+    return replace(case, arrays={name: array[::-1] for name, array in case.arrays.items()})
+
+
+def steps_made_equal(case: Case) -> Case:
+    """Every step of a trajectory as long as their mean."""
+    path = case.arrays["path"].astype(float)
+    equal = np.broadcast_to(path.mean(axis=0), path.shape)
+    return replace(case, arrays={**case.arrays, "path": equal})

@@ -1,0 +1,60 @@
+"""Claims on deep models: values by hand on made-up cases; verdicts and mutants on the study."""
+
+import numpy as np
+import pytest
+
+from dae_theory.steer.study.settings import GENERALIZED, MAIN, MEMORIZED
+from dae_theory.steer.study.store import Case
+from proofs_checks.claims import Verdict, check
+from proofs_checks.steer import deep_models, deep_study
+
+
+class Regime:
+    """What the claims look at."""
+
+    deep = deep_study.build()
+
+
+CLAIMS = {claim.id: claim for claim in deep_models.CLAIMS}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_verdicts_are_as_expected_and_every_mutant_fails(name):
+    claim = CLAIMS[name]
+    assert claim.part == "deep"
+    assert check(claim, Regime()).verdict is claim.expected
+    for mutant in claim.mutants:
+        assert check(claim, Regime(), mutant).verdict is Verdict.FAILS, mutant.name
+
+
+def made_up(score, path, copied=False):
+    odds = np.array(score, float)[:, None] * np.ones((1, 2))
+    arrays = {
+        "log_odds": odds,
+        "path": np.array(path, float)[:, None] * np.ones((1, 2)),
+        "copy": np.full(odds.shape, copied),
+    }
+    return Case("m", MAIN, GENERALIZED, "bag", (-1.0, -0.5, 0.0, 0.5, 1.0), arrays)
+
+
+def test_values_of_a_case():
+    case = made_up([0, 1, 2, 4, 3], [1, 1, 1, 3])
+    assert deep_study.trajectories(case) == pytest.approx(0.9)
+    assert deep_study.curve(case) == pytest.approx(0.9)
+    assert deep_study.first_share(case) == pytest.approx(0.25)
+    assert deep_study.largest_share(case) == pytest.approx(0.5)
+    copied = made_up([0] * 5, [1] * 4, copied=True)
+    copied.arrays["copy"][3] = False
+    assert deep_study.left_at(0.5)(copied) == pytest.approx(0.5)
+    assert deep_study.sign_flipped(case).arrays["log_odds"][:, 0].tolist() == [3, 4, 2, 1, 0]
+    assert deep_study.groups_exchanged(case).group == MEMORIZED
+
+
+def test_shortfalls_are_one_sided():
+    found = {("a", "bag"): 0.8, ("a", "coat"): 1.0, ("b", "bag"): 0.7}
+    least, most = deep_study.at_least_by(found, 0.9), deep_study.at_most_by(found, 0.9)
+    np.testing.assert_allclose(least.errors, [0.1, 0, 0.2])
+    np.testing.assert_allclose(most.errors, [0, 0.1, 0], atol=1e-12)
+    assert least.measured == most.measured == pytest.approx(2.5 / 3)
+    assert least.note == most.note == "a 0.900, b 0.700"
+    assert deep_study.difference(found, {("a", "bag"): 0.5}) == pytest.approx({("a", "bag"): 0.3})

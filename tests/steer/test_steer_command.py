@@ -1,0 +1,115 @@
+"""``python -m dae_theory.steer`` on a drawn network, few samples and steps."""
+
+import csv
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+
+from dae_theory.deep.captions import GARMENTS
+from dae_theory.deep.checkpoints import Checkpoint
+from dae_theory.deep.images import TrainingSet
+from dae_theory.deep.network import NetworkConfig
+from dae_theory.deep.training import DeepConfig, init_state
+from dae_theory.steer import __main__ as command
+from dae_theory.steer.directions import load_direction
+from dae_theory.steer.garments import first_images, load_garment_model
+
+FAST = ("--model=drawn", "--concept=bag", "--count=2", "--steps=2", "--references=4")
+
+
+class Drawn(Checkpoint):
+    """Random weights, trained on three images."""
+
+    def known_images(self):
+        return TrainingSet(first_images().rows[:3].reshape(3, 14, 14, 1), ["a dark bag"] * 3, 0)
+
+
+def drawn(name):
+    """A network of the size of garments by its name: equal names are equal networks."""
+    if not name.startswith("drawn"):
+        return load_garment_model(name)
+    network = NetworkConfig("dit", width=8, depth=1, heads=2, patch=7, text=True)
+    config = DeepConfig(network, images=3)
+    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda: init_state(config)).params)
+    random = np.random.default_rng(len(name))
+    params = [np.float32(0.3 * random.standard_normal(a.shape)) for a in leaves]
+    return Drawn(name, config, tree.unflatten(params), {})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def networks():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(command, "load_garment_model", drawn)
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, networks):
+    out = tmp_path_factory.mktemp("steered")
+    status = command.main(["steer", *FAST, "--strengths=.4,0,-.4", f"--out={out}"])
+    assert status == 0
+    return out
+
+
+def test_it_writes_pictures_numbers_and_the_direction(folder):
+    with (folder / "steering.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["start"], row["strength"]) for row in rows] == [
+        (start, strength) for start in "01" for strength in ("-0.4", "0", "0.4")
+    ]
+    assert [float(row["distance"]) for row in rows[1::3]] == [0, 0]
+    assert all(0 <= float(row["probability"]) <= 1 for row in rows)
+    assert float(rows[0]["distance"]) > 1e-3
+    assert np.asarray(Image.open(folder / "strip.png")).std() > 0
+    card = load_direction(folder / "direction.npz").card
+    assert (card["concept"], card["kind"], card["references"]) == ("bag", "mean", 4)
+
+
+def numbers(path):
+    with path.open(newline="") as file:
+        return [[float(word) for word in row[:-1]] for row in list(csv.reader(file))[1:]]
+
+
+def test_a_direction_serves_again_and_another_model_refuses_it(folder, tmp_path, capsys):
+    given = f"--direction={folder / 'direction.npz'}"
+    assert command.main(["steer", *FAST, given, "--strengths=.4", f"--out={tmp_path}"]) == 0
+    first, again = (numbers(f / "steering.csv") for f in (folder, tmp_path))
+    np.testing.assert_allclose(first[2::3], again, rtol=1e-4)
+    other = [given, "--model=drawn too", f"--out={tmp_path}"]
+    assert command.main(["steer", *FAST, *other]) == 2
+    assert "direction: it is of drawn" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["--concept=hat"], f"concept: expected one of {', '.join(GARMENTS)}, got 'hat'"),
+        (["--layers=up9"], "layers: drawn has no 'up9'; it has block0/attention, block0/units"),
+        (["--strengths=1,nan"], "strengths: expected finite numbers"),
+        (["--strengths=1e38"], "are not finite; take smaller ones"),
+        (["--strengths=x"], "strengths: expected numbers separated by commas"),
+        (["--model=nothing"], "model: no file nothing"),
+        (["--caption=a dark hat"], "caption: unknown word 'hat'"),
+        (["--first=3"], "first, last: expected 0 <= first < last <= 2"),
+        (["--branch=x"], "branch: expected conditional or both"),
+        (["--kind=x"], "kind: expected one of mean"),
+        (["--references=1000"], "references: must be at most"),
+        (["--count=0"], "count: must be at least 1"),
+        (["--direction=x.npz"], "x.npz: no such file"),
+    ],
+)
+def test_bad_input_is_one_line(capsys, tmp_path, given, message):
+    assert command.main(["steer", *FAST, *given, f"--out={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize("missing", ["model", "concept", "out"])
+def test_what_is_missing_is_named(capsys, missing):
+    usual = {"model": "drawn", "concept": "bag", "out": "x"}
+    given = [f"--{name}={value}" for name, value in usual.items() if name != missing]
+    assert command.main(["steer", *given]) == 2
+    assert f"{missing}: is missing" in capsys.readouterr().err
