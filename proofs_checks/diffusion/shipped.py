@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
+import scipy
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError
@@ -16,6 +17,7 @@ from dae_theory.deep.evaluation import held_out_losses, prompts
 from dae_theory.deep.images import TrainingSet, fashion_images, known_fashion_images
 from dae_theory.deep.sampling import BATCH, sample_images
 from dae_theory.memorization.nearest import duplicate_groups
+from dae_theory.steer.metrics import energy_null
 from proofs_checks.claims import given
 from proofs_checks.config import DataUsed
 from proofs_checks.diffusion.kept import kept
@@ -64,6 +66,16 @@ class ShippedModels:
         """The first TEST_POOL images that none was trained on, as rows."""
         images = fashion_images("test", self.size, np.arange(TEST_POOL)).images
         return images.reshape(len(images), -1)
+
+    @cached_property
+    def apart(self) -> float:
+        """Mean distance of two test images."""
+        return float(scipy.spatial.distance.pdist(self.test_images).mean())
+
+    @kept
+    def chance(self, size: int) -> float:
+        """What the energy distance of ``size`` test images to the others exceeds in 5% of choices."""
+        return energy_null(self.test_images, size)
 
     @kept
     def samples(self, name: str, kind: str, seed: int) -> Float[np.ndarray, "M D"]:
