@@ -314,8 +314,8 @@ CLAIMS = (
     ),
     Claim(
         id="diffusion/generalizing-copies",
-        statement="A model of the same size trained on many images returns none, and what it returns "
-        "are images like others.",
+        statement="A model of the same size trained on many images returns none, and what it "
+        "returns are images like others.",
         source="docs/THEORY.md#cor-3.3",
         part="deep",
         requires=(ALL_IMAGES,),

@@ -74,7 +74,7 @@ class ShippedModels:
 
     @kept
     def chance(self, size: int) -> float:
-        """What the energy distance of ``size`` test images to the others exceeds in 5% of choices."""
+        """What the energy distance of ``size`` test images to others exceeds in 5% of choices."""
         return energy_null(self.test_images, size)
 
     @kept
