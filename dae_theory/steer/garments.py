@@ -15,7 +15,6 @@ from dae_theory.checks import InputError, check_count
 from dae_theory.deep.captions import GARMENTS
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
 from dae_theory.deep.images import SHIPPED_SIZE, known_fashion_images, shipped_images
-from dae_theory.detect.study.store import MEASURED as DETECTION_STUDY
 from dae_theory.steer.directions import References
 
 
@@ -63,20 +62,17 @@ def garment_references(concept: str, count: int) -> tuple[References, References
 
 
 def load_garment_model(name: str | Path) -> Checkpoint:
-    """A shipped checkpoint by name, one of those that the study of detection brings, or the path
-    of an .npz file.
+    """A shipped checkpoint by name, or the path of an .npz file.
 
     Raises:
       InputError: when there is no such model, it is damaged, or it was trained on other images.
     """
-    brought = DETECTION_STUDY / f"{name}.npz"
-    where = brought if str(name) not in SHIPPED and brought.is_file() else name
-    if str(where) not in SHIPPED and not Path(where).is_file():
+    if str(name) not in SHIPPED and not Path(name).is_file():
         raise InputError(
-            f"model: no file {where}; give the path of an .npz file beside its .json card, or one "
+            f"model: no file {name}; give the path of an .npz file beside its .json card, or one "
             f"of {', '.join(SHIPPED)}"
         )
-    found = load_checkpoint(where)
+    found = load_checkpoint(name)
     if found.config.data != "fashion_mnist" or found.config.network.size != SHIPPED_SIZE:
         raise InputError(
             f"model: {found.name} makes no garments of {SHIPPED_SIZE} pixels; take one of "
