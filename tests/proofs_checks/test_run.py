@@ -272,19 +272,22 @@ def test_all_regimes_leave_out_those_that_say_nothing_of_the_users_data():
     assert set(everything) - set(names_of(RunConfig("all", data="x.npy"))) == {
         "diffusion",
         "detect",
+        "steer",
     }
     assert set(everything) - set(names_of(RunConfig("all", weights="w.npz"))) == {
         "diffusion",
         "detect",
+        "steer",
         "errata",
     }
     assert names_of(RunConfig("diffusion", data="x.npy")) == ["diffusion"]
 
 
-def test_weights_are_refused_by_regime_diffusion(tmp_path, capsys):
+@pytest.mark.parametrize("regime", ["diffusion", "detect", "steer"])
+def test_weights_are_refused_by_regimes_of_their_own_nets(tmp_path, capsys, regime):
     w = np.eye(4)
     np.savez(tmp_path / "w.npz", W1=w, W2=w, X=w, sigma=0.1, lam=0.01)
-    assert main(["run", "--regime=diffusion", f"--weights={tmp_path / 'w.npz'}"]) == 2
+    assert main(["run", f"--regime={regime}", f"--weights={tmp_path / 'w.npz'}"]) == 2
     assert "memorize, generalize" in capsys.readouterr().err
 
 
