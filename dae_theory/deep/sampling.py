@@ -63,7 +63,16 @@ class Copies(NamedTuple):
 
 
 @functools.partial(jax.jit, static_argnames=("network", "sampler"))
-def _sample_batch(params, start_BD, tokens_BL, network: NetworkConfig, sampler: Sampler) -> Array:
+def sample_batch(
+    params: dict,
+    start_BD: Float[Array, "B D"],
+    tokens_BL: Int[Array, "B L"],
+    network: NetworkConfig,
+    sampler: Sampler,
+) -> Float[Array, "B D"]:
+    """Samples of one batch from given starts: the program that all sampling without changes runs,
+    so that equal starts give equal bits."""
+
     def denoiser_for(tokens):
         return deep_denoiser(network, {"params": params}, tokens)
 
@@ -126,7 +135,7 @@ def sample_images(
             np.resize(rows[first : first + BATCH], (BATCH, rows.shape[1]))
             for rows in (start_MD, tokens_ML)
         )
-        made_BD = _sample_batch(checkpoint.params, start_BD, tokens_BL, network, sampler)
+        made_BD = sample_batch(checkpoint.params, start_BD, tokens_BL, network, sampler)
         samples.append(np.asarray(made_BD)[: len(captions) - first])
     return np.concatenate(samples)
 

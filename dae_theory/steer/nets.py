@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Mapping
+from dataclasses import replace
 from types import MappingProxyType
 
 import flax
@@ -15,7 +16,7 @@ from dae_theory.deep.captions import tokenize
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.layers import ACTIVATIONS, PATCHES, SHARES, SHIFTS
 from dae_theory.deep.network import NetworkConfig, denoise_images, make_network
-from dae_theory.deep.sampling import BATCH, Sampler, starts
+from dae_theory.deep.sampling import BATCH, Sampler, sample_batch, starts
 from dae_theory.diffusion.samplers import sample_ode
 from dae_theory.diffusion.schedules import edm_schedule
 from dae_theory.steer.model import (
@@ -60,7 +61,7 @@ def layer_shapes(network: NetworkConfig, params: dict) -> dict[str, tuple[int, .
 
 
 @functools.partial(jax.jit, static_argnames=("network", "sampler", "relative", "both", "guided"))
-def _sample_batch(
+def _changed_batch(
     params,
     start_BD,
     tokens_BL,
@@ -152,13 +153,16 @@ def of_checkpoint(checkpoint: Checkpoint, sampler: Sampler | None = None) -> Ste
         last = sampler.steps if change.last is None else change.last
 
         def program(start_BD, tokens_BL, *shifts):
+            if not (shifts or patches):
+                plain = replace(sampler, guidance=change.guidance)
+                return sample_batch(params, start_BD, tokens_BL, network, plain)
             spread = {
                 layer: shift.reshape(len(shift), *[1] * (len(shapes[layer]) - 1), -1)
                 for layer, shift in zip(layers, shifts, strict=True)
             }
             nothing_BL = np.broadcast_to(tokenize([""]), tokens_BL.shape)
             window = np.array([change.first, last], np.int32)
-            return _sample_batch(
+            return _changed_batch(
                 params,
                 start_BD,
                 tokens_BL,
