@@ -22,12 +22,13 @@ from dae_theory.steer.study.mitigate import (
     RANDOM_TEXT,
     UNSTEERED,
 )
-from dae_theory.steer.study.settings import GENERALIZED, MEMORIZED, RANDOM
+from dae_theory.steer.study.settings import DIFFERENCE, GENERALIZED, MEMORIZED, RANDOM
 from dae_theory.steer.study.settings import MAIN as MEAN
 from dae_theory.steer.study.store import Mitigated
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Origin, Verdict
 from proofs_checks.steer.deep_study import (
     BOTH_GROUPS,
+    UNETS,
     DeepStudy,
     at_least_by,
     at_most_by,
@@ -92,6 +93,15 @@ def memorized_start_slowly(e: DeepStudy) -> Measured:
 def memorized_jump(e: DeepStudy) -> Measured:
     """What memorized samples' lead in the share of the largest step misses to JUMP."""
     return at_least_by(_apart(e, largest_share, MEMORIZED, GENERALIZED), JUMP)
+
+
+def unets_jump(e: DeepStudy) -> Measured:
+    """The same of the U-Net that memorizes beside the one that does not, concept by concept."""
+    by_concept = [
+        {("U-Nets", concept): largest_share(case) for (_, concept), case in found.items()}
+        for found in (cells(e, group, DIFFERENCE, UNETS) for group in (MEMORIZED, GENERALIZED))
+    ]
+    return at_least_by(difference(*by_concept), JUMP)
 
 
 def copies_go(e: DeepStudy) -> Measured:
@@ -246,6 +256,15 @@ PAPER = (
         mutants=(EXCHANGED,),
         expected=Verdict.INCONCLUSIVE,  # .01 in development, where it failed
         **SHARED,
+    ),
+    Claim(
+        id="steer/deep-unets-jump",
+        statement="In U-Nets, steered in the middle's units, memorized samples do jump.",
+        requires=(some_cells(4, GENERALIZED, DIFFERENCE, UNETS),),
+        measure=unets_jump,
+        tolerance=0.02,
+        mutants=(EXCHANGED, EQUAL_STEPS),
+        **{**SHARED, "kind": Kind.EXPLORATORY, "origin": None},
     ),
     Claim(
         id="steer/deep-copies-go",

@@ -18,6 +18,7 @@ from proofs_checks.config import DataUsed
 Cell = tuple[str, str]  # model, concept
 Value = Callable[[Case], float]
 TEXT_MODELS = tuple(s.name for s in SUBJECTS if s.layers == (TEXT,))
+UNETS = tuple(s.name for s in SUBJECTS if s.name not in TEXT_MODELS)
 BOTH_GROUPS = tuple(s.name for s in SUBJECTS if s.name in TEXT_MODELS and len(s.groups) == 2)
 
 
@@ -122,9 +123,11 @@ def at_most_by(found: dict[Cell, float], most: float) -> Measured:
     return replace(lower, measured=-lower.measured, predicted=most, note=note)
 
 
-def some_cells(count: int, group: str, variant: str = MAIN) -> Requirement:
+def some_cells(
+    count: int, group: str, variant: str = MAIN, models: tuple[str, ...] = TEXT_MODELS
+) -> Requirement:
     """There are so many cases of a group."""
-    return at_least("cases", count, lambda e: len(cells(e, group, variant)))
+    return at_least("cases", count, lambda e: len(cells(e, group, variant, models)))
 
 
 def some_mitigated(count: int) -> Requirement:

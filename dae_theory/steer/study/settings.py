@@ -71,7 +71,7 @@ class Subject:
     Attributes:
       name: of a checkpoint.
       groups: of samples: generalized ones are made under ordinary captions, memorized ones under
-        those of planted images, of which a model may have none.
+        those of planted images; of models without text all samples are of one group.
       layers: that are steered in the main comparison.
       strengths: signed and evenly spaced, relative to the activation.
       variants: of the main comparison.
@@ -106,6 +106,11 @@ _SMALL = {
     "detector": "block1/units",
 }
 _LARGE = {"layers": (TEXT,), "strengths": grid(1.5), "variants": _MAIN}
+_UNET = {
+    "layers": ("middle/units",),
+    "strengths": grid(1.5),
+    "variants": (Variant(DIFFERENCE, kind="difference"), Variant(RANDOM, random=True)),
+}
 
 # In the order of their importance: a study cut short is still of use.
 SUBJECTS = (
@@ -113,6 +118,8 @@ SUBJECTS = (
     Subject("free-dit", GROUPS, **_SMALL),
     Subject("hybrid-text-dit", GROUPS, mitigated=True, detector="block3/units", **_LARGE),
     Subject("generalizing-text-dit", (GENERALIZED,), **_LARGE),
+    Subject("memorizing-unet", (MEMORIZED,), **_UNET),
+    Subject("generalizing-unet", (GENERALIZED,), **_UNET),
 )
 
 ABLATIONS = (
