@@ -30,7 +30,7 @@ from proofs_checks.steer.pairs import (
 WHOLE_COURSE = course(0.05, 0.001, 400, 0, 400)
 ENDS = np.geomspace(1e-3, 1e-5, 4)  # last levels, after a window that ends at WINDOW_END
 WINDOW_END, ZOOMS = 5e-3, 6  # and how often the strength halfway is looked at 20 times as closely
-NEARLY_ORTHOGONAL = -0.02
+NEARLY_ORTHOGONAL = (-0.02, -0.005)  # cosines, drawn evenly between them
 BRITTLE = 0.25  # half of what a straight line goes
 
 # --- the net (5), at every noise level ------------------------------------------------------------
@@ -75,7 +75,8 @@ def relative(measured: float, predicted: float, seed: int, note: str) -> Measure
 
 def superposed(e: Pair) -> Measured:
     """The same for nearly orthogonal samples: the end is their sum, in a straight line."""
-    near = without_decay(e, NEARLY_ORTHOGONAL)
+    cosine = float(np.random.default_rng([e.seed, 8]).uniform(*NEARLY_ORTHOGONAL))
+    near = without_decay(e, cosine)
     strengths_A = np.linspace(0.0, 1.0, 101)
     start_1D = near.images[FROM : FROM + 1]
     ends_AD = near.predicted_net_ends(WHOLE_COURSE, start_1D, strengths_A)[:, 0]
@@ -83,7 +84,7 @@ def superposed(e: Pair) -> Measured:
     line_A = np.polyval(np.polyfit(strengths_A, towards_A, 1), strengths_A)
     levels = WHOLE_COURSE.levels
     slope = np.polyfit(strengths_A, towards_A, 1)[0]
-    predicted = float(near.law(NEARLY_ORTHOGONAL, np.log(levels[0] / levels[-1])))
+    predicted = float(near.law(cosine, np.log(levels[0] / levels[-1])))
     left = float(ends_AD[np.argmin(abs(strengths_A - predicted))] @ near.images[FROM])
     found = relative(1 / slope, predicted, e.seed, "")
     note = "1/slope of the target's share in the end; {left:.2f} of the first sample is left there"
