@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import io
 import json
 import os
@@ -74,6 +75,12 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         if "allow_pickle" in str(error):
             raise InputError(f"{path}: holds Python objects; save arrays of numbers") from error
         raise InputError(f"{path}: truncated or not an .npz file ({error})") from error
+
+
+def check_described(path: Path, card: str, sha256: str, what: str) -> None:
+    """Raise InputError unless a file has the hash that its card says; ``what`` it should hold."""
+    if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
+        raise InputError(f"{path}: not the {what} that {card} describes; get both anew")
 
 
 def write_settings(path: Path, settings: dict, process: int = 0) -> None:

@@ -25,6 +25,11 @@ class Named(NamedTuple):
     labels: Int[np.ndarray, " N"]
     captions: list[str]
 
+    def split(self, concept: str) -> tuple[Int[np.ndarray, " P"], Int[np.ndarray, " Q"]]:
+        """Indices of those of a garment, and of the others."""
+        shows = self.labels == concept_index(concept)
+        return np.flatnonzero(shows), np.flatnonzero(~shows)
+
     def references(self, index: Int[np.ndarray, " K"]) -> References:
         """Some of them, with their captions."""
         return References(self.rows[index], [self.captions[i] for i in index])
@@ -55,8 +60,8 @@ def garment_references(concept: str, count: int) -> tuple[References, References
     Raises:
       InputError: for an unknown concept, or where there are not so many.
     """
-    first, k = first_images(), concept_index(concept)
-    with_it, without = np.flatnonzero(first.labels == k), np.flatnonzero(first.labels != k)
+    first = first_images()
+    with_it, without = first.split(concept)
     check_count(count, "references", 1, min(len(with_it), len(without)))
     return first.references(with_it[:count]), first.references(without[:count])
 

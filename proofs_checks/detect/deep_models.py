@@ -20,7 +20,6 @@ from proofs_checks.claims import Claim, Kind, Measured, Mutant, Origin, Verdict
 from proofs_checks.detect.deep_study import (
     FAIR,
     STD,
-    DeepStudy,
     areas,
     judged,
     models_of,
@@ -29,6 +28,7 @@ from proofs_checks.detect.deep_study import (
     some_models,
     with_models,
 )
+from proofs_checks.parts import DeepStudy
 
 ERROR, TRACE = "denoising_error", "jacobian_trace"
 OTHERS_OF_THE_PAPER = {

@@ -5,7 +5,7 @@ The scores are those that come with the package, made by
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,40 +14,16 @@ from dae_theory.detect.study.images import TOLD
 from dae_theory.detect.study.report import TRAINING, question
 from dae_theory.detect.study.store import Model, Study
 from proofs_checks.claims import Measured, Requirement, at_least
-from proofs_checks.config import DataUsed
+from proofs_checks.parts import DeepStudy
 
 STD = "std"
 FAIR = 0.1  # share of copies with planted captions from which a model counts as memorizing
 Which = Callable[[Model], bool]
 
 
-@dataclass(frozen=True)
-class DeepStudy:
-    """The study, and how it was made."""
-
-    study: Study
-
-    @property
-    def settings(self) -> dict:
-        """What was checked, for the reader."""
-        card = self.study.card
-        return {"study": f"{card['command']} (sha256 of its scores {card['sha256'][:12]}…)"}
-
-    @property
-    def data(self) -> tuple[DataUsed, ...]:
-        """The scores, by hash."""
-        sha256 = self.study.card["sha256"]
-        return (DataUsed("fashion_mnist", sha256, "14×14, drawn by seed", sha256),)
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Nothing: the figure is drawn from the study's own table."""
-        return {}
-
-
 def build() -> DeepStudy:
     """The study that comes with the package."""
-    return DeepStudy(Study.load())
+    return DeepStudy(Study.load(), "study", "scores")
 
 
 def judged(model: Model) -> bool:

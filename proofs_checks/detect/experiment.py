@@ -16,7 +16,7 @@ from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.detect import calibration, conditions, deep_study, identities, relu_nets
 from proofs_checks.detect.auroc import area_arrays
 from proofs_checks.nets import Progress
-from proofs_checks.parts import built_parts, data_of, settings_of
+from proofs_checks.parts import DeepStudy, built_parts, data_of, settings_of
 
 PARTS = ("exact", "relu", "conditions", "deep")
 
@@ -59,7 +59,7 @@ class Detect:
         return calibration.build(self.config, self.exact)
 
     @cached_property
-    def deep(self) -> deep_study.DeepStudy:
+    def deep(self) -> DeepStudy:
         """What detectors say of small deep models whose planted images are known."""
         return deep_study.build()
 

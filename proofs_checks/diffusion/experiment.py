@@ -27,7 +27,7 @@ from proofs_checks.diffusion.exact import ExactSampling
 from proofs_checks.diffusion.relu_pair import StoredPair
 from proofs_checks.diffusion.shipped import ShippedModels
 from proofs_checks.nets import Progress
-from proofs_checks.parts import built_parts, data_of, settings_of
+from proofs_checks.parts import arrays_of, built_parts, data_of, settings_of
 
 PARTS = ("relu", "deep", "denoisers", "jacobian", "ladder")
 
@@ -102,11 +102,7 @@ class Diffusion:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figures draw, as 'part/name'."""
-        return {
-            f"{name}/{key}": array
-            for name, part in self.built.items()
-            for key, array in part.arrays.items()
-        }
+        return arrays_of(self.built)
 
 
 def build(config: RunConfig, progress: Progress) -> Diffusion:

@@ -12,7 +12,7 @@ from proofs_checks.claims import Claim, Kind, Measured, Mutant, Requirement, at_
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.mutants import instead, misprint
 from proofs_checks.stationarity import at_minimum
-from proofs_checks.steer.nets import NOISE_COURSE, TRAINED_COURSE, Course, course
+from proofs_checks.steer.nets import NOISE_COURSE, Course, course
 from proofs_checks.steer.origin import FIXED_HERE
 from proofs_checks.steer.pairs import (
     DIMENSION,
@@ -134,7 +134,7 @@ def trained_curve(e: Pair) -> Measured:
     """Cosine of each end with the target, over strengths and starts."""
     x_D = e.images[TO]
     measured_AM = cosines_of(e.trained_ends, x_D)
-    predicted_AM = cosines_of(e.followed(TRAINED_COURSE, e.noisy_starts, STRENGTHS), x_D)
+    predicted_AM = cosines_of(e.predicted_ends, x_D)
     return Measured(
         float(np.mean(measured_AM)),
         float(np.mean(predicted_AM)),
@@ -147,9 +147,7 @@ def trained_curve(e: Pair) -> Measured:
 
 def trained_midpoint(e: Pair) -> Measured:
     """Strength at which each start ends halfway."""
-    predicted_M = crossings(
-        STRENGTHS, e.ahead(e.followed(TRAINED_COURSE, e.noisy_starts, STRENGTHS))
-    )
+    predicted_M = crossings(STRENGTHS, e.ahead(e.predicted_ends))
     measured_M = crossings(STRENGTHS, e.ahead(e.trained_ends))
     errors_M = np.abs(measured_M / predicted_M - 1)
     return Measured(

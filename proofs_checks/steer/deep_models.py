@@ -26,10 +26,10 @@ from dae_theory.steer.study.settings import DIFFERENCE, GENERALIZED, MEMORIZED, 
 from dae_theory.steer.study.settings import MAIN as MEAN
 from dae_theory.steer.study.store import Mitigated
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Origin, Verdict
+from proofs_checks.parts import DeepStudy
 from proofs_checks.steer.deep_study import (
     BOTH_GROUPS,
     UNETS,
-    DeepStudy,
     at_least_by,
     at_most_by,
     cells,

@@ -5,7 +5,7 @@ The numbers are those that come with the package, made by
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from dae_theory.steer import metrics
 from dae_theory.steer.study.settings import GENERALIZED, MAIN, MEMORIZED, SUBJECTS, TEXT
 from dae_theory.steer.study.store import Case, Mitigated, Study
 from proofs_checks.claims import Measured, Requirement, at_least
-from proofs_checks.config import DataUsed
+from proofs_checks.parts import DeepStudy
 
 Cell = tuple[str, str]  # model, concept
 Value = Callable[[Case], float]
@@ -22,33 +22,9 @@ UNETS = tuple(s.name for s in SUBJECTS if s.name not in TEXT_MODELS)
 BOTH_GROUPS = tuple(s.name for s in SUBJECTS if s.name in TEXT_MODELS and len(s.groups) == 2)
 
 
-@dataclass(frozen=True)
-class DeepStudy:
-    """The study, and how it was made."""
-
-    study: Study
-
-    @property
-    def settings(self) -> dict:
-        """What was checked, for the reader."""
-        card = self.study.card
-        return {"steering": f"{card['command']} (sha256 of its numbers {card['sha256'][:12]}…)"}
-
-    @property
-    def data(self) -> tuple[DataUsed, ...]:
-        """The numbers, by hash."""
-        sha256 = self.study.card["sha256"]
-        return (DataUsed("fashion_mnist", sha256, "14×14, drawn by seed", sha256),)
-
-    @property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Nothing: tables are made of the study's own numbers."""
-        return {}
-
-
 def build() -> DeepStudy:
     """The study that comes with the package."""
-    return DeepStudy(Study.load())
+    return DeepStudy(Study.load(), "steering", "numbers")
 
 
 def cells(

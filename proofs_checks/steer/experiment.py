@@ -14,7 +14,7 @@ from dae_theory.checks import InputError
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.nets import Progress
-from proofs_checks.parts import built_parts, data_of, settings_of
+from proofs_checks.parts import DeepStudy, arrays_of, built_parts, data_of, settings_of
 from proofs_checks.steer import deep_study, inside, pairs
 
 PARTS = ("clusters", "shared", "pairs", "deep")
@@ -48,7 +48,7 @@ class Steer:
         return pairs.build(self.config, self.progress)
 
     @cached_property
-    def deep(self) -> deep_study.DeepStudy:
+    def deep(self) -> DeepStudy:
         """Deep models steered towards concepts, and away from what they memorize."""
         return deep_study.build()
 
@@ -70,17 +70,7 @@ class Steer:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figure draws, as 'part/name'."""
-        curves_of = {
-            "clusters": inside.response_arrays,
-            "shared": inside.response_arrays,
-            "pairs": pairs.response_arrays,
-        }
-        return {
-            f"{part}/{name}": array
-            for part, built in self.built.items()
-            if part in curves_of
-            for name, array in curves_of[part](built).items()
-        }
+        return arrays_of(self.built)
 
 
 def build(config: RunConfig, progress: Progress) -> Steer:

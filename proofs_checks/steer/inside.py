@@ -166,6 +166,18 @@ class Blocks:
             for e in self.draws
         )
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Response curves of the nets that were solved for, for the figure, measured and predicted:
+        the concept's part, mean over starts (S, A), over strengths (A)."""
+        solved = [one for one in self.draws if one.solving.solved]
+        if not solved:
+            return {}
+        measured, predicted = (
+            np.stack(curves).mean(axis=2) for curves in zip(*map(responses, solved), strict=True)
+        )
+        return {"strengths": STRENGTHS, "measured": measured, "predicted": predicted}
+
 
 def build_clusters(config: RunConfig, progress: Progress) -> Blocks:
     """Clusters of many samples: a concept is the half of one on one side of its mean."""
@@ -226,15 +238,3 @@ def responses(e: Inside) -> tuple[Float[np.ndarray, "A M"], Float[np.ndarray, "A
     along_D = slope_D / np.linalg.norm(slope_D)
     predicted_AM = base_MD @ along_D + STRENGTHS[:, None] * np.linalg.norm(slope_D)
     return e.trained_ends @ along_D, predicted_AM
-
-
-def response_arrays(e: Blocks) -> dict[str, np.ndarray]:
-    """Response curves of the nets that were solved for, for the figure, measured and predicted: the
-    concept's part, mean over starts (S, A), over strengths (A)."""
-    solved = [one for one in e.draws if one.solving.solved]
-    if not solved:
-        return {}
-    measured, predicted = (
-        np.stack(curves).mean(axis=2) for curves in zip(*map(responses, solved), strict=True)
-    )
-    return {"strengths": STRENGTHS, "measured": measured, "predicted": predicted}

@@ -109,6 +109,11 @@ class Pair:
         decay = len(self.images) * self.problem.lam  # n/n_ℓ samples
         return self.follow(self.images, TO, start_MD, strengths_A, steps.flow, decay)
 
+    @cached_property
+    def predicted_ends(self) -> Float[np.ndarray, "A M D"]:
+        """Where the theory's flow takes the starts of the solved nets."""
+        return self.followed(TRAINED_COURSE, self.noisy_starts, STRENGTHS)
+
     def predicted_net_ends(
         self, steps: Course, start_MD: np.ndarray, strengths_A: np.ndarray
     ) -> np.ndarray:
@@ -166,6 +171,26 @@ class Pairs:
             for e in self.draws
         )
 
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Response curves of the nets that were solved for, for the figure, predicted and measured:
+        cosine with the target, mean over starts (S, A), over strengths (A); cosines of the pairs
+        (S)."""
+        solved = [pair for pair in self.draws if pair.solving.solved]
+        if not solved:
+            return {}
+
+        def curves(ends_of: Callable[[Pair], np.ndarray]) -> np.ndarray:
+            cosines = [cosines_of(ends_of(pair), pair.images[TO]) for pair in solved]
+            return np.stack(cosines).mean(axis=2)
+
+        return {
+            "strengths": STRENGTHS,
+            "cosines": np.array([pair.cosine for pair in solved]),
+            "predicted": curves(lambda pair: pair.predicted_ends),
+            "measured": curves(lambda pair: pair.trained_ends),
+        }
+
 
 def build(config: RunConfig, progress: Progress) -> Pairs:
     """A pair for each seed of the config."""
@@ -187,26 +212,3 @@ def without_decay(e: Pair, cosine: float | None = None) -> Pair:
     """The pair, at its cosine or another, with λ = 0: far below the norm gains are 1."""
     problem = e.problem if cosine is None else pair_problem(cosine, e.seed, e.problem.sigma)
     return replace(e, solving=replace(e.solving, problem=replace(problem, lam=0.0)))
-
-
-def response_arrays(e: Pairs) -> dict[str, np.ndarray]:
-    """Response curves of the nets that were solved for, for the figure, predicted and measured:
-    cosine with the target, mean over starts (S, A), over strengths (A); cosines of the pairs (S).
-    """
-    solved = [pair for pair in e.draws if pair.solving.solved]
-    if not solved:
-        return {}
-
-    def curves(ends_of: Callable[[Pair], np.ndarray]) -> np.ndarray:
-        return np.stack(
-            [cosines_of(ends_of(pair), pair.images[TO]).mean(axis=1) for pair in solved]
-        )
-
-    return {
-        "strengths": STRENGTHS,
-        "cosines": np.array([pair.cosine for pair in solved]),
-        "predicted": curves(
-            lambda pair: pair.followed(TRAINED_COURSE, pair.noisy_starts, STRENGTHS)
-        ),
-        "measured": curves(lambda pair: pair.trained_ends),
-    }

@@ -25,7 +25,13 @@ from dae_theory.data.dataset import Dataset
 from dae_theory.deep.ladder.data import pool
 from dae_theory.deep.ladder.nets import PLAIN
 from dae_theory.deep.ladder.rungs import LadderConfig, Rung
-from dae_theory.files import read_settings, reserve_folder, write_settings, write_whole
+from dae_theory.files import (
+    check_described,
+    read_settings,
+    reserve_folder,
+    write_settings,
+    write_whole,
+)
 
 TABLE, CARD = "ladder.csv", "ladder.json"
 MEASURED = Path(__file__).parent / "measured"
@@ -60,12 +66,9 @@ class Ladder:
         path = folder / TABLE
         if not path.is_file():
             raise InputError(f"{path}: no such file; run python -m dae_theory.deep.ladder again")
-        content = path.read_bytes()
-        if hashlib.sha256(content).hexdigest() != card["sha256"]:
-            raise InputError(f"{path}: not the table that {CARD} describes; get both anew")
-        return Ladder(
-            folder, card, tuple(map(_parsed, csv.DictReader(io.StringIO(content.decode()))))
-        )
+        check_described(path, CARD, card["sha256"], "table")
+        text = path.read_bytes().decode()
+        return Ladder(folder, card, tuple(map(_parsed, csv.DictReader(io.StringIO(text)))))
 
     @property
     def config(self) -> LadderConfig:

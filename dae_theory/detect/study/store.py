@@ -15,10 +15,16 @@ import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from dae_theory.checks import InputError
 from dae_theory.detect.study.choose import KEYS, STATISTICS, best
 from dae_theory.detect.study.images import FREE, Labelled
-from dae_theory.files import npz_bytes, read_npz, read_settings, write_settings, write_whole
+from dae_theory.files import (
+    check_described,
+    npz_bytes,
+    read_npz,
+    read_settings,
+    write_settings,
+    write_whole,
+)
 
 TABLE, CARD = "scores.npz", "study.json"
 MEASURED = Path(__file__).parent / "measured"
@@ -93,8 +99,7 @@ class Study:
         card = read_settings(folder / CARD, ("schema", "command", "sha256", "models", "chosen"))
         path = folder / TABLE
         arrays = read_npz(path)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
-            raise InputError(f"{path}: not the scores that {CARD} describes; get both anew")
+        check_described(path, CARD, card["sha256"], "scores")
         return Study(
             folder, card, tuple(_model(i, facts, arrays) for i, facts in enumerate(card["models"]))
         )

@@ -48,8 +48,8 @@ def references_of(
 
     Positives are the first images of the concept, negatives the first of other garments.
     """
-    first, k = first_images(), GARMENTS.index(concept)
-    with_it, without = np.flatnonzero(first.labels == k), np.flatnonzero(first.labels != k)
+    first = first_images()
+    with_it, without = first.split(concept)
     count = variant.references
     if variant.positives == "planted":
         planted = planted_of(data, concept)

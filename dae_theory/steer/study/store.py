@@ -16,8 +16,14 @@ import jax
 import numpy as np
 from jaxtyping import Bool
 
-from dae_theory.checks import InputError
-from dae_theory.files import npz_bytes, read_npz, read_settings, write_settings, write_whole
+from dae_theory.files import (
+    check_described,
+    npz_bytes,
+    read_npz,
+    read_settings,
+    write_settings,
+    write_whole,
+)
 
 TABLE, CARD = "study.npz", "study.json"
 MEASURED = Path(__file__).parent / "measured"
@@ -88,8 +94,7 @@ class Study:
         card = read_settings(folder / CARD, keys)
         path = folder / TABLE
         table = read_npz(path)
-        if hashlib.sha256(path.read_bytes()).hexdigest() != card["sha256"]:
-            raise InputError(f"{path}: not the numbers that {CARD} describes; get both anew")
+        check_described(path, CARD, card["sha256"], "numbers")
         cases = tuple(
             Case(
                 *(facts[name] for name in CASE),
