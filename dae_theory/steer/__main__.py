@@ -96,7 +96,7 @@ def steered_strip(
     rows = made.reshape(-1, model.size)
     found = shipped_classifier()(rows)
     log_odds = metrics.log_odds(found.log_probability, concept_index(options.concept))
-    base_ND = model.sample(start_ND, captions)
+    (base_ND,) = steer_samples(model, direction, [0.0], start_ND, captions, options.steering)
     return Strip(
         options.concept,
         strengths,

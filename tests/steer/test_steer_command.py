@@ -72,6 +72,14 @@ def numbers(path):
         return [[float(word) for word in row[:-1]] for row in list(csv.reader(file))[1:]]
 
 
+def test_distances_are_to_what_the_same_guidance_makes(tmp_path):
+    options = ("--caption=a dark bag", "--strengths=0,.4", "--guidance=3", f"--out={tmp_path}")
+    assert command.main(["steer", *FAST, *options]) == 0
+    distances = [row[4] for row in numbers(tmp_path / "steering.csv")]
+    assert distances[::2] == [0, 0]
+    assert min(distances[1::2]) > 1e-3
+
+
 def test_a_direction_serves_again_and_another_model_refuses_it(folder, tmp_path, capsys):
     given = f"--direction={folder / 'direction.npz'}"
     assert command.main(["steer", *FAST, given, "--strengths=.4", f"--out={tmp_path}"]) == 0
