@@ -17,6 +17,7 @@ A command is a frozen dataclass of `option` fields and a function of it:
 """
 
 import dataclasses
+import gc
 import io
 import os
 import sys
@@ -258,6 +259,8 @@ def configure_jax(*, float64: bool, compilation_cache: bool = True) -> None:
         jax.config.update("jax_enable_compilation_cache", False)
     elif not jax.config.jax_compilation_cache_dir:
         _keep_compiled_programs()
+    # Modules stay: each collection of garbage would go through all that JAX has loaded.
+    gc.freeze()
 
 
 def _keep_compiled_programs() -> None:

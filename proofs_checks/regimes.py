@@ -1,5 +1,9 @@
-"""The table of regimes: how each builds its experiment, and its claims."""
+"""The table of regimes: how each builds its experiment, and its claims.
 
+Each regime's package says so in its ``REGIME``, and is imported when a run asks for it.
+"""
+
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,18 +11,9 @@ from typing import Protocol
 import numpy as np
 
 from dae_theory.weights.read import SavedWeights
-from proofs_checks import certify, detect, diffusion, errata, generalize, hybrid, memorize, steer
-from proofs_checks.certify import experiment as certify_experiment
 from proofs_checks.claims import Claim
-from proofs_checks.config import DataUsed, RunConfig
-from proofs_checks.detect import experiment as detect_experiment
-from proofs_checks.diffusion import experiment as diffusion_experiment
-from proofs_checks.errata import experiment as errata_experiment
-from proofs_checks.generalize import experiment as generalize_experiment
-from proofs_checks.hybrid import experiment as hybrid_experiment
-from proofs_checks.memorize import experiment as memorize_experiment
+from proofs_checks.config import REGIMES, DataUsed, RunConfig
 from proofs_checks.nets import Progress
-from proofs_checks.steer import experiment as steer_experiment
 
 
 class Experiment(Protocol):
@@ -69,67 +64,24 @@ class Regime:
         return self.claims
 
 
-REGIMES = (
-    Regime(
-        "memorize", memorize_experiment.build, memorize_experiment.from_weights, memorize.CLAIMS
-    ),
-    Regime(
-        "generalize",
-        generalize_experiment.build,
-        generalize_experiment.from_weights,
-        generalize.CLAIMS,
-    ),
-    Regime("hybrid", hybrid_experiment.build, hybrid_experiment.from_weights, hybrid.CLAIMS),
-    Regime(
-        "certify",
-        certify_experiment.build,
-        certify_experiment.from_weights,
-        certify.CLAIMS,
-        data_claims=certify.DATA_CLAIMS,
-        weights_claims=certify.WEIGHTS_CLAIMS,
-    ),
-    Regime(
-        "diffusion",
-        diffusion_experiment.build,
-        diffusion_experiment.from_weights,
-        diffusion.CLAIMS,
-        of_user_data=False,  # mostly about the shipped models
-        of_user_weights=False,
-    ),
-    Regime(
-        "detect",
-        detect_experiment.build,
-        detect_experiment.from_weights,
-        detect.CLAIMS,
-        of_user_data=False,  # nobody knows which samples a user's net stores
-        of_user_weights=False,
-    ),
-    Regime(
-        "steer",
-        steer_experiment.build,
-        steer_experiment.from_weights,
-        steer.CLAIMS,
-        of_user_data=False,  # it samples, with a net for each noise level
-        of_user_weights=False,
-    ),
-    Regime(
-        "errata",
-        errata_experiment.build,
-        errata_experiment.from_weights,
-        errata.CLAIMS,
-        of_user_weights=False,
-    ),
-)
+def load_regime(name: str) -> Regime:
+    """The regime of a name of `config.REGIMES`."""
+    return importlib.import_module(f"proofs_checks.{name}").REGIME
+
+
+def all_regimes() -> tuple[Regime, ...]:
+    """The whole table, in the order of the command line."""
+    return tuple(load_regime(name) for name in REGIMES)
 
 
 def chosen_regimes(config: RunConfig) -> tuple[Regime, ...]:
     """The regimes a run goes through: of all, those that say something about data and weights
     brought by the user."""
     if config.regime != "all":
-        return tuple(regime for regime in REGIMES if regime.name == config.regime)
+        return (load_regime(config.regime),)
     return tuple(
         regime
-        for regime in REGIMES
+        for regime in all_regimes()
         if (config.data is None or regime.of_user_data)
         and (config.weights is None or regime.of_user_weights)
     )

@@ -39,7 +39,7 @@ from dae_theory.theory.closed_forms import (
 from dae_theory.theory.separability import gate_margin
 from dae_theory.theory.spectrum import predict_curvature
 from dae_theory.theory.symmetry import flat_directions
-from proofs_checks.regimes import REGIMES
+from proofs_checks.regimes import all_regimes
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "docs" / "THEORY.md").read_text()
@@ -111,7 +111,7 @@ def test_equations_are_numbered_from_1_to_10():
 def test_claims_named_in_the_document_exist():
     ids = {
         claim.id
-        for regime in REGIMES
+        for regime in all_regimes()
         for claims in (regime.claims, regime.data_claims or (), regime.weights_claims or ())
         for claim in claims
     }

@@ -4,6 +4,7 @@ Exact ones are posterior means E[x | y] under a known distribution (docs/THEORY.
 are pure and jit-compatible, and their score is (x̂ − y)/σ².
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -23,15 +24,14 @@ LOCAL_BATCH = 64  # noisy samples whose neighbours are held in memory at once
 def empirical_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:
     """Posterior mean under the empirical distribution of the training samples ``x_ND``:
     f_emp(y) = Σ_i softmax_i(−‖y−x_i‖²/2σ²) x_i."""
-    x_ND = jnp.asarray(x_ND)
-    half_square_N = 0.5 * jnp.sum(x_ND**2, axis=1)
+    return functools.partial(_empirical_mean, jnp.asarray(x_ND))
 
-    def denoiser(y_MD: Array, sigma: float) -> Array:
-        # ‖y‖² is common to all samples and drops out of the softmax.
-        logits_MN = (y_MD @ x_ND.T - half_square_N) / sigma**2
-        return jax.nn.softmax(logits_MN, axis=1) @ x_ND
 
-    return denoiser
+@jax.jit
+def _empirical_mean(x_ND: Array, y_MD: Array, sigma: float) -> Array:
+    # ‖y‖² is common to all samples and drops out of the softmax.
+    logits_MN = (y_MD @ x_ND.T - 0.5 * jnp.sum(x_ND**2, axis=1)) / sigma**2
+    return jax.nn.softmax(logits_MN, axis=1) @ x_ND
 
 
 def homogeneous_empirical_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:

@@ -16,7 +16,7 @@ from dae_theory.checks import InputError, check_noise_and_decay, check_samples, 
 from dae_theory.relu.batch import MEMORY_SHARE, free_memory
 from dae_theory.relu.loss import PAIR_FLOATS, representation_moments
 from dae_theory.solve.derivatives import stacked_loss, value_and_grad
-from dae_theory.solve.reduced import few_units, weight_frames
+from dae_theory.solve.reduced import frames_of_one_size
 
 PRODUCTS = 40  # with the Hessian, of a Lanczos iteration that starts at the gradient
 _EXHAUSTED = 1e-12  # of the iteration, relative to the largest entry
@@ -64,7 +64,8 @@ def remaining_decrease(
     if not np.any(w1_DP) and not np.any(w2_DP):  # stationary
         power = float(np.mean(np.sum(x_ND**2, axis=1)))
         return Remaining(0.0, power, 0.0, 0.0, 2.0 * lam, float(lam))
-    weights, x_NR = _coordinates(w1_DP, w2_DP, x_ND)
+    weights, x_NR = frames_of_one_size(w1_DP, w2_DP, x_ND)
+    check_pairs_fit(len(x_ND), weights.shape[2])
     weight_N = np.full(len(x_ND), 1 / len(x_ND))
     arguments = (x_NR, weight_N, float(sigma), float(lam))
     with jax.enable_x64(True):
@@ -81,16 +82,6 @@ def remaining_decrease(
         lowest=lowest,
         fitting_lam=float(max(lam - slope / 2, 0.0)),
     )
-
-
-def _coordinates(w1_DP, w2_DP, x_ND) -> tuple[np.ndarray, np.ndarray]:
-    """Weights (2, R, Q) and samples (N, R) in the frames of `weight_frames`. Their sizes depend on
-    those of the net only, so that nets of one size share a compiled program."""
-    weights_2DQ = np.stack(few_units(w1_DP, w2_DP))
-    check_pairs_fit(len(x_ND), weights_2DQ.shape[2])
-    _, weights_2RQ, x_NR = weight_frames(weights_2DQ, x_ND)
-    missing = max(min(x_ND.shape[1], len(x_ND) + weights_2DQ.shape[2]) - x_NR.shape[1], 0)
-    return np.pad(weights_2RQ, ((0, 0), (0, missing), (0, 0))), np.pad(x_NR, ((0, 0), (0, missing)))
 
 
 def pairs_bytes(n: int, p: int) -> int:

@@ -6,11 +6,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 
+@jax.jit
 def encode(w1_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]) -> Float[Array, "N P"]:
     """Representation h(x) = [W1^T x]_+, one row per sample."""
     return jax.nn.relu(x_ND @ w1_DP)
 
 
+@jax.jit
 def denoise(
     w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]
 ) -> Float[Array, "N D"]:

@@ -1,5 +1,6 @@
 """relu.train."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -11,8 +12,8 @@ from jax.sharding import PartitionSpec as P
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dae_theory.checks import InputError
-from dae_theory.relu.batch import NetSpec, advance_nets, init_nets, pad_samples
-from dae_theory.relu.optimize import Level, TrainConfig, level_of, record_stride
+from dae_theory.relu.batch import Net, NetSpec, advance_nets, init_nets, pad_samples
+from dae_theory.relu.optimize import Level, TrainConfig, record_stride
 
 
 class Trace(NamedTuple):
@@ -58,23 +59,17 @@ def train_many(
     """
     x_END, weight_EN = pad_samples(data_sets)
     grid = (len(data_sets), keys.shape[-1])
-    keys_N = jnp.broadcast_to(keys, grid).ravel()
-    n_nets = len(keys_N)
+    n_nets = grid[0] * grid[1]
     n_devices = min(jax.local_device_count(), n_nets)
     # Every device trains equally many nets: the last few may be repeats, dropped afterwards.
     net_B = np.arange(-(-n_nets // n_devices) * n_devices) % n_nets
     mesh = Mesh(np.array(jax.local_devices()[:n_devices]), ("nets",))
     spread, shared = NamedSharding(mesh, P("nets")), NamedSharding(mesh, P())
-    which_B = jnp.asarray(net_B // grid[1])
-    widths_B = jnp.full(len(net_B), config.width)
-    level_B = jax.tree.map(lambda value: jnp.full(len(net_B), value), level_of(config))
-    if levels is not None:
-        level_B = Level(*jnp.asarray(levels, config.dtype)[which_B].T)
-    specs_B = NetSpec(keys_N[net_B], which_B, widths_B, level_B)
-    nets_B = jax.device_put(init_nets(specs_B, x_END.shape[-1], config), spread)
-    dtype = jnp.dtype(config.dtype)
+    levels = [(config.sigma, config.lam)] * grid[0] if levels is None else levels
+    level_E = Level(*np.asarray(levels, config.dtype).T)
+    nets_B = jax.device_put(_at_start(keys, net_B, level_E, grid, x_END.shape[-1], config), spread)
     x_END, weight_EN = (
-        jax.device_put(jnp.asarray(array, dtype), shared) for array in (x_END, weight_EN)
+        jax.device_put(np.asarray(array, config.dtype), shared) for array in (x_END, weight_EN)
     )
 
     records, stride = record_stride(config)
@@ -88,15 +83,35 @@ def train_many(
         if progress is not None:
             jax.block_until_ready(loss_B)
             progress((record + 1) * stride)
-    loss_BT, live_BT = jnp.stack(losses, axis=-1), jnp.stack(lives, axis=-1)
-    if not jnp.all(jnp.isfinite(loss_BT[:n_nets])):
+    loss_BT, live_BT = (np.stack(jax.device_get(seen), axis=-1) for seen in (losses, lives))
+    if not np.all(np.isfinite(loss_BT[:n_nets])):
         raise InputError(
             "training diverged (its loss is not finite) at learning rate "
             f"{config.learning_rate:g}; lower that, or divide the data and the noise level"
         )
-    steps_BT = jnp.broadcast_to(stride * (1 + jnp.arange(records)), loss_BT.shape)
+    steps_BT = np.broadcast_to(stride * (1 + np.arange(records)), loss_BT.shape)
     result = TrainResult(nets_B.params[0], nets_B.params[-1], Trace(steps_BT, loss_BT, live_BT))
     return jax.tree.map(lambda leaf: leaf[:n_nets].reshape(*grid, *leaf.shape[1:]), result)
+
+
+@functools.partial(jax.jit, static_argnames=("grid", "n_features", "config"))
+def _at_start(
+    keys: PRNGKeyArray,
+    net_B: Int[Array, " B"],
+    level_E: Level,
+    grid: tuple[int, int],
+    n_features: int,
+    config: TrainConfig,
+) -> Net:
+    """Chosen nets of a grid of data sets and seeds, at their random starts."""
+    which_B = net_B // grid[1]
+    specs_B = NetSpec(
+        jnp.broadcast_to(keys, grid).ravel()[net_B],
+        which_B,
+        jnp.full(len(net_B), config.width),
+        jax.tree.map(lambda value_E: value_E[which_B], level_E),
+    )
+    return init_nets(specs_B, n_features, config)
 
 
 def train(key: PRNGKeyArray, x_ND: Float[Array, "N D"], config: TrainConfig) -> TrainResult:

@@ -7,7 +7,7 @@ from jaxtyping import Array, Float
 
 from dae_theory.checks import check_noise_and_decay, check_samples, check_weights
 from dae_theory.relu.loss import exact_loss
-from dae_theory.solve.reduced import few_units
+from dae_theory.solve.reduced import frames_of_one_size
 
 _BATCH = 32  # columns of the Hessian computed at a time, fewer where N·P² of each is large
 _BATCH_ENTRIES = 10_000_000  # of the pair moments of a batch
@@ -51,19 +51,35 @@ def gradient_norm(
     sigma: float,
     lam: float,
 ) -> float:
-    """‖∇L(W1, W2)‖_F of the exact objective, in float64.
+    """‖∇L(W1, W2)‖_F of the exact objective, in float64."""
+    return loss_and_gradient_norm(w1_DP, w2_DP, x_ND, sigma, lam)[1]
 
-    Of many units parallel ones are merged first, which does not change it: the gradient of a part
+
+def loss_and_gradient_norm(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    sigma: float,
+    lam: float,
+    sample_weight: Float[Array, " N"] | None = None,
+) -> tuple[float, float]:
+    """L and ‖∇L‖_F at (W1, W2), of the exact objective, in float64.
+
+    Of many units parallel ones are merged first, which changes neither: the gradient of a part
     c(w1; w2) of a unit is c times that of the unit.
+
+    Raises:
+      InputError: for wrong shapes, NaN, σ ≤ 0 or λ < 0.
     """
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, lam)
+    if sample_weight is None:
+        sample_weight = np.full(len(x_ND), 1 / len(x_ND))
     with jax.enable_x64(True):
-        weight_N = np.full(len(x_ND), 1 / len(x_ND))
-        weights = np.stack(few_units(w1_DP, w2_DP))
-        _, gradient = value_and_grad(weights, x_ND, weight_N, float(sigma), float(lam))
-        return float(np.linalg.norm(gradient))
+        weights_2RQ, x_NR = frames_of_one_size(w1_DP, w2_DP, x_ND)
+        loss, gradient = value_and_grad(weights_2RQ, x_NR, sample_weight, float(sigma), float(lam))
+        return float(loss), float(np.linalg.norm(gradient))
 
 
 @jax.jit

@@ -64,6 +64,20 @@ def weight_frames(
     return frames, reduced_2RP, x_NR
 
 
+def frames_of_one_size(
+    w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]
+) -> tuple[Float[np.ndarray, "2 R Q"], Float[np.ndarray, "N R"]]:
+    """Weights of `few_units` and samples in the frames of `weight_frames`, filled up with zeros to
+    R = min(D, N + Q): nets of one size on as many samples share compiled programs."""
+    weights_2DQ = np.stack(few_units(w1_DP, w2_DP))
+    rank = len(x_ND) + weights_2DQ.shape[2]
+    if rank >= len(w1_DP):
+        return weights_2DQ, np.asarray(x_ND, float)
+    _, weights_2RQ, x_NR = weight_frames(weights_2DQ, x_ND)
+    missing = rank - x_NR.shape[1]
+    return np.pad(weights_2RQ, ((0, 0), (0, missing), (0, 0))), np.pad(x_NR, ((0, 0), (0, missing)))
+
+
 def merge_parallel(
     w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"]
 ) -> tuple[Float[np.ndarray, "D Q"], Float[np.ndarray, "D Q"]]:

@@ -7,19 +7,16 @@ whole blocks, and sums over groups of collinear units.
 
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 from scipy.linalg import subspace_angles
 
 from dae_theory.checks import InputError, check_samples, check_weights
-from dae_theory.relu.loss import exact_loss
 from dae_theory.relu.units import live_units
-from dae_theory.solve.reduced import few_units
+from dae_theory.solve.derivatives import loss_and_gradient_norm
 from dae_theory.theory.closed_forms import Prediction
 from dae_theory.theory.separability import gate_pattern
 
-_exact_loss = jax.jit(exact_loss)
 STORED_GAIN = 0.5  # share of the predicted gain from which a sample is rather stored than not
 
 
@@ -152,9 +149,7 @@ def compare_weights(
             np.sum(leading_DP * w1_DP, axis=0) / norm1_P,
             np.sum(leading_DP * w2_DP, axis=0) / norm2_P,
         )
-    with jax.enable_x64(True):
-        few = few_units(w1_DP, w2_DP)
-        loss = float(_exact_loss(*few, x_ND, prediction.sigma, prediction.lam))
+    loss, _ = loss_and_gradient_norm(w1_DP, w2_DP, x_ND, prediction.sigma, prediction.lam)
     widths_K = np.array([np.sum(blocks_P == k) for k in range(n_clusters)])
     serves_KP = live_P & [active_NP[labels_N == k].any(axis=0) for k in range(n_clusters)]
     shared_P = serves_KP.sum(axis=0) > 1

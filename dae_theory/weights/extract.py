@@ -9,7 +9,6 @@ weights can read.
 from typing import NamedTuple
 
 import numpy as np
-import scipy
 from jaxtyping import Array, Float, Int
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.csgraph import connected_components
@@ -316,7 +315,8 @@ def _leaks(
     z_KP = samples_KD @ (w1_DP[:, live_P] / np.linalg.norm(w1_DP[:, live_P], axis=0)) / sigma
     own_KP = groups_P[live_P] == np.arange(len(samples_KD))[:, None]
     wrong_K = np.max(np.where(own_KP, -z_KP, z_KP), axis=1)
-    energy_K = (1 + wrong_K**2) * ndtr(wrong_K) + wrong_K * scipy.stats.norm.pdf(wrong_K)
+    density_K = np.exp(-(wrong_K**2) / 2) / np.sqrt(2 * np.pi)
+    energy_K = (1 + wrong_K**2) * ndtr(wrong_K) + wrong_K * density_K
     return np.maximum(energy_K, 0.0) * sigma**2 / np.sum(samples_KD**2, axis=1)
 
 

@@ -4,11 +4,13 @@ from proofs_checks.certify import (
     census,
     closed_forms,
     dead_units,
+    experiment,
     pair,
     reach,
     rotations,
     weights,
 )
+from proofs_checks.regimes import Regime
 
 CLAIMS = (
     *closed_forms.CLAIMS,
@@ -18,5 +20,11 @@ CLAIMS = (
     *census.CLAIMS,
     *reach.CLAIMS,
 )
-DATA_CLAIMS = closed_forms.DATA_CLAIMS
-WEIGHTS_CLAIMS = weights.CLAIMS
+REGIME = Regime(
+    name="certify",
+    build=experiment.build,
+    from_weights=experiment.from_weights,
+    claims=CLAIMS,
+    data_claims=closed_forms.DATA_CLAIMS,
+    weights_claims=weights.CLAIMS,
+)

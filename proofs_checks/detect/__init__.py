@@ -5,9 +5,11 @@ from proofs_checks.detect import (
     calibration,
     conditions,
     deep_models,
+    experiment,
     identities,
     others,
 )
+from proofs_checks.regimes import Regime
 
 CLAIMS = (
     *identities.CLAIMS,
@@ -16,4 +18,12 @@ CLAIMS = (
     *conditions.CLAIMS,
     *calibration.CLAIMS,
     *deep_models.CLAIMS,
+)
+REGIME = Regime(
+    name="detect",
+    build=experiment.build,
+    from_weights=experiment.from_weights,
+    claims=CLAIMS,
+    of_user_data=False,  # nobody knows which samples a user's net stores
+    of_user_weights=False,
 )

@@ -8,11 +8,13 @@ from proofs_checks.diffusion import (
     deep_ladder,
     deep_layers,
     exact,
+    experiment,
     relu_errors,
     relu_generalizing,
     relu_memorizing,
     relu_pair,
 )
+from proofs_checks.regimes import Regime
 
 CLAIMS = (
     *exact.CLAIMS,
@@ -25,4 +27,12 @@ CLAIMS = (
     *deep_jacobian.CLAIMS,
     *deep_layers.CLAIMS,
     *deep_ladder.CLAIMS,
+)
+REGIME = Regime(
+    name="diffusion",
+    build=experiment.build,
+    from_weights=experiment.from_weights,
+    claims=CLAIMS,
+    of_user_data=False,  # mostly about the shipped models
+    of_user_weights=False,
 )

@@ -154,7 +154,7 @@ class Memorization:
         points = []
         for z in RESIDUAL_MARGINS:
             sigma = self.problem.sigma * self.z / z
-            p = self.predict(x_ND, sigma, lam)
+            p = self.predict(x_ND, sigma, lam, self.width)
             residual = relative_gradient(p.w1, p.w2, x_ND, sigma, lam)
             points.append((z, flip_weight(p.w1, x_ND, sigma), residual))
         return tuple(np.array(points).T)

@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
+import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Array, Float
 
 from dae_theory.diffusion.denoisers import empirical_denoiser
 from dae_theory.relu.model import denoise
@@ -21,9 +23,16 @@ def distances_to_empirical(
 ) -> Float[np.ndarray, " S"]:
     """(S,) relative rms distance of each net to f_emp on noised inputs."""
     y = noised(clean_MD, e.problem.sigma)
-    f_emp = np.asarray(empirical_denoiser(e.problem.x)(y, e.problem.sigma))
-    outputs = (np.asarray(denoise(w1, w2, y)) for w1, w2 in e.nets.pairs)
-    return np.array([relative_rms(output - f_emp, f_emp) for output in outputs])
+    each = (_distance_to_empirical(*w, e.problem.x, y, e.problem.sigma) for w in e.nets.pairs)
+    return np.array([float(distance) for distance in each])
+
+
+@jax.jit
+def _distance_to_empirical(
+    w1_DP: Array, w2_DP: Array, x_ND: Array, y_MD: Array, sigma: float
+) -> Array:
+    f_emp_MD = empirical_denoiser(x_ND)(y_MD, sigma)
+    return jnp.linalg.norm(denoise(w1_DP, w2_DP, y_MD) - f_emp_MD) / jnp.linalg.norm(f_emp_MD)
 
 
 def empirical_on_data(e: Memorization) -> Measured:

@@ -20,11 +20,11 @@ from dae_theory.theory.problem import Problem
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.claims import FIXED, LOOKED, ROUNDING, Claim, Kind, Verdict, check
 from proofs_checks.config import RunConfig
-from proofs_checks.regimes import REGIMES
+from proofs_checks.regimes import all_regimes
 
 ROOT = Path(__file__).resolve().parents[2]
 DEFAULT, DATA, WEIGHTS = "default", "data", "weights"
-BY_NAME = {regime.name: regime for regime in REGIMES}
+BY_NAME = {regime.name: regime for regime in all_regimes()}
 
 
 def claims_of(mode):
@@ -35,7 +35,7 @@ def claims_of(mode):
             DATA: regime.data_claims or (),
             WEIGHTS: regime.weights_claims or (),
         }[mode]
-        for regime in REGIMES
+        for regime in all_regimes()
     }
 
 

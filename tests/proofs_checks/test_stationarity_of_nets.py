@@ -16,7 +16,7 @@ from proofs_checks.memorize import experiment as memorize_experiment
 from proofs_checks.memorize.experiment import FREE, LIVE, TRAINED, build, from_weights
 from proofs_checks.mutants import UNTRAINED
 from proofs_checks.nets import nets_of, untrained
-from proofs_checks.regimes import REGIMES
+from proofs_checks.regimes import all_regimes
 from proofs_checks.run import main
 from proofs_checks.stationarity import AT_MINIMUM, MOVEMENT
 
@@ -190,7 +190,7 @@ NO_UNTRAINED_MUTANT = {
 def test_every_claim_on_nets_requires_a_minimum_and_fails_untrained():
     listed = {
         claim.id: claim
-        for regime in REGIMES
+        for regime in all_regimes()
         for claim in (*regime.claims, *(regime.weights_claims or ()))
     }
     on_nets = {name for name, claim in listed.items() if AT_MINIMUM in claim.requires}

@@ -55,7 +55,7 @@ def test_a_mixture_is_separable_as_samples_and_as_clusters():
 def test_noisy_data_are_vacuous(report):
     status, claims = report("--data=simplex", "--n=4", "--sigma=0.5")
     assert status == 0
-    assert set(claims) == {claim.id for claim in certify.DATA_CLAIMS}
+    assert set(claims) == {claim.id for claim in certify.REGIME.data_claims}
     assert {claim["verdict"] for claim in claims.values()} == {"vacuous"}
 
 
@@ -91,7 +91,7 @@ def test_weights_next_to_a_minimum_are_certified():
     live = np.any(p.w1 != 0, axis=0)
     noisy = [w + 0.001 * live * rng.standard_normal(w.shape) for w in (p.w1, p.w2)]
     experiment = from_weights(SavedWeights(*noisy, Problem(X, SIGMA, LAM)))
-    found = [check(claim, experiment) for claim in certify.WEIGHTS_CLAIMS]
+    found = [check(claim, experiment) for claim in certify.REGIME.weights_claims]
     assert {result.verdict for result in found} == {Verdict.HOLDS}
     assert "solving moved the weights" in found[0].measured.note
 
