@@ -5,7 +5,7 @@
 Errors are those of cosmic-ray in a copy of the package, a random sample of them: an operator
 (+, −, ·, /, power; comparisons; and, or, not; True, False), a number off by one, a loop left out.
 Each is first shown to the tests of its module, then to those of its room, then to all others that
-name the function it is in. Left out: annotations, decorators, and operators that floating-point
+call the function it is in. Left out: annotations, decorators, and operators that floating-point
 numbers do not have. A run that was cut short goes on where it stopped.
 """
 
@@ -14,6 +14,7 @@ import functools
 import json
 import os
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -99,14 +100,15 @@ def annotations_of(path: Path) -> list[tuple[tuple[int, int], tuple[int, int]]]:
 
 def tests_for(site: Site) -> list[tuple[Path, ...]]:
     """Test files in the order in which they see an error: of its module, its room, all others that
-    name its function."""
+    call its function."""
     room, stem = Path(site.module).parent.name, Path(site.module).stem
     own = [ROOT / "tests" / room / f"test_{stem}.py"]
     others = sorted((ROOT / "tests" / room).glob("test_*.py"))
+    call = rf"(?<!\w){site.function}\("
     naming = [
         path
         for path in sorted((ROOT / "tests").rglob("test_*.py"))
-        if site.function and site.function in path.read_text()
+        if site.function and re.search(call, path.read_text())
     ]
     steps, seen = [], set()
     for files in (own, others, naming):
