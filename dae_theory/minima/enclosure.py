@@ -38,7 +38,9 @@ def prove_existence(
     lam: float,
 ) -> Existence:
     """`existence.newton_kantorovich` with everything enclosed: a true local minimizer of (1) over
-    the live units exists within ``radius`` of these very float64 numbers (docs/THEORY.md#enclosure).
+    the live units exists within ``radius`` of these very float64 numbers.
+
+    The proof is docs/THEORY.md#enclosure.
 
     ``grad_norm`` and ``lipschitz`` are upper bounds, ``curvature`` a lower bound of the smallest
     eigenvalue of the whole Hessian: flat directions, as of two units active on the same samples,
@@ -155,9 +157,7 @@ def enclose_derivatives(
             pair.both,
             np.stack([pair.edge_h, pair.edge_k]),
             pair.both,
-            _symmetric(
-                -pair.h * pair.edge_h - r, pair.corner / pair.q, -pair.k * pair.edge_k - r
-            ),
+            _symmetric(-pair.h * pair.edge_h - r, pair.corner / pair.q, -pair.k * pair.edge_k - r),
         )
         hessian[0, j, :, 0, k, :] += 2 * cosine[j, k] * active
         hessian[0, k, :, 0, j, :] += 2 * cosine[j, k] * active
@@ -253,10 +253,10 @@ def _sizes(w1_DP, w2_DP, x_ND, sigma, radius) -> Sizes:
     sigma, n, d = arb(float(sigma)), *x.shape
     norm1 = np.array([_norm(w) for w in w1.T])
     return Sizes(
-        lengths_N=np.array([_norm(sample) for sample in x]),
-        margins_NP=np.abs(x @ w1) / (sigma * norm1),
-        norm1_P=norm1,
-        norm2_P=np.array([_norm(w) for w in w2.T]),
+        lengths=np.array([_norm(sample) for sample in x]),
+        margins=np.abs(x @ w1) / (sigma * norm1),
+        norms1=norm1,
+        norms2=np.array([_norm(w) for w in w2.T]),
         op1=_operator_norm(w1),
         op2=_operator_norm(w2),
         second=_operator_norm(x.T) ** 2 / n + sigma**2,

@@ -19,7 +19,7 @@ from dae_theory.checks import InputError, check_noise_and_decay, check_samples, 
 from dae_theory.minima.second_order import LANCZOS_TOLERANCE
 
 BALL = 1e-3  # radius of the ball that K is bounded in, relative to the smallest column norm
-SUMS = 8  # sums over features, samples or units that an entry of the Hessian goes through, at most
+SUMS = 8  # over features or units, that an entry of the Hessian goes through, at most
 MOMENTS = 64  # error of a moment of a pair of units, in units of u = 2⁻⁵³ and of its scale
 
 
@@ -45,15 +45,15 @@ class Existence(NamedTuple):
 class Sizes(NamedTuple):
     """All that K depends on: floats, or balls in arrays of objects.
 
-    ``lengths_N`` ‖x_i‖; ``margins_NP`` |x_iᵀw_j|/(σ‖w_j‖); ``norm1_P``, ``norm2_P`` of the columns;
+    ``lengths`` ‖x_i‖; ``margins`` |x_iᵀw_j|/(σ‖w_j‖); ``norms1``, ``norms2`` of the columns;
     ``op1``, ``op2``, ``second``: at least ‖W1‖, ‖W2‖, ‖C‖ (spectral); ``energy`` ‖C^½W1‖_F²;
     ``chi`` ≥ (E χ_R⁴)^¼; ``sigma``, ``radius`` of the ball.
     """
 
-    lengths_N: Float[np.ndarray, " N"]
-    margins_NP: Float[np.ndarray, "N P"]
-    norm1_P: Float[np.ndarray, " P"]
-    norm2_P: Float[np.ndarray, " P"]
+    lengths: Float[np.ndarray, " N"]
+    margins: Float[np.ndarray, "N P"]
+    norms1: Float[np.ndarray, " P"]
+    norms2: Float[np.ndarray, " P"]
     op1: Any
     op2: Any
     second: Any
@@ -93,16 +93,16 @@ def hessian_lipschitz(
 
 
 def third_derivative(s: Sizes, largest: Callable[[Any], Any]) -> Any:
-    """The bound of `hessian_lipschitz` from the sizes, in their arithmetic; ``largest`` of an array.
+    """The bound of `hessian_lipschitz` from sizes, in their arithmetic; ``largest`` of an array.
 
     Raises:
       InputError: for a radius that reaches a zero column or a closed gate margin.
     """
-    smallest_P = s.norm1_P - s.radius
+    smallest_P = s.norms1 - s.radius
     if not (s.radius >= 0 and all(norm > 0 for norm in smallest_P)):
         raise InputError(f"radius: {s.radius} must be >= 0 and below every column norm of W1")
-    z_NP = s.margins_NP
-    z_NP = z_NP - 2 * s.radius * s.lengths_N[:, None] / (s.sigma * s.norm1_P)
+    z_NP = s.margins
+    z_NP = z_NP - 2 * s.radius * s.lengths[:, None] / (s.sigma * s.norms1)
     if not all(z >= 1 for z in z_NP.ravel()):
         raise InputError(
             f"radius: some gate is within one standard deviation of noise of {s.radius}"
@@ -114,9 +114,9 @@ def third_derivative(s: Sizes, largest: Callable[[Any], Any]) -> Any:
     smooth = np.sqrt(72 * largest(np.array([c * spread**2, (b * c) ** 2])))
 
     # Gate part, moments of ‖y‖ by Minkowski's inequality.
-    y_N = s.lengths_N + s.sigma * s.chi
-    r_N = a * b * y_N + s.lengths_N
-    reach_P = s.norm2_P + s.radius
+    y_N = s.lengths + s.sigma * s.chi
+    r_N = a * b * y_N + s.lengths
+    reach_P = s.norms2 + s.radius
     density_NP = density(z_NP) / (s.sigma * smallest_P)
     first_NP = 6 * y_N[:, None] ** 2 * (reach_P * (a + b) * y_N[:, None] + r_N[:, None])
     second_NP = (
@@ -149,28 +149,28 @@ def rounding_allowance(
     Every entry of gradient and Hessian is a sum of products of moments, samples and weights. The
     absolute values of the summands have norms (Frobenius; w² = ‖W1‖² + ‖W2‖², Y² = E‖y‖²) of at
     most 2w(Y²(1 + w²/2) + λ) and 2(Y²(1 + 2w²) + λ), where gates are near with what moves them
-    added. Times γ_m = m u/(1 − m u) this bounds the error (Higham, 2002, §3.1), *assuming*: sums
-    of lengths D, N, P, at most SUMS of them in a chain; moments of pairs accurate to MOMENTS u of
-    their scale; Lanczos iterations that found the lowest eigenvalue to their tolerance. Not a
-    proof; docs/THEORY.md#rounding-allowance.
+    added. Times γ_m = m u/(1 − m u), m = SUMS (D + P) + N + MOMENTS, this bounds the error,
+    *assuming*: one sum over samples and at most SUMS over features or units in a chain; moments
+    of pairs accurate to MOMENTS u of their scale; Lanczos iterations that found the lowest
+    eigenvalue to their tolerance. Not a proof; docs/THEORY.md#rounding-allowance.
 
     Raises:
       InputError: for bad input.
     """
     s = _sizes(w1_DP, w2_DP, x_ND, sigma, 0.0)
     check_noise_and_decay(sigma, lam)
-    w = np.sqrt(np.sum(s.norm1_P**2) + np.sum(s.norm2_P**2))
-    y_N = s.lengths_N + sigma * s.chi
+    w = np.sqrt(np.sum(s.norms1**2) + np.sum(s.norms2**2))
+    y_N = s.lengths + sigma * s.chi
     square = np.mean(y_N**2)
     # δ(w_jᵀy) is what a rounded w_jᵀx sees of a gate; its density changes by z ‖x‖/σ.
-    density_NP = density(s.margins_NP) / (sigma * s.norm1_P)
-    gate_NP = 2 * density_NP * s.norm2_P * (1 + s.norm1_P @ s.norm2_P) * y_N[:, None] ** 3
-    steep_NP = gate_NP * (1 + 4 * w**2 + s.margins_NP * y_N[:, None] / sigma)
+    density_NP = density(s.margins) / (sigma * s.norms1)
+    gate_NP = 2 * density_NP * s.norms2 * (1 + s.norms1 @ s.norms2) * y_N[:, None] ** 3
+    steep_NP = gate_NP * (1 + 4 * w**2 + s.margins * y_N[:, None] / sigma)
     gate, steep = (float(np.mean(np.max(each, axis=1))) for each in (gate_NP, steep_NP))
     gradient = w * (2 * (square * (1 + w**2 / 2) + lam) + gate)
     hessian = 2 * (square * (1 + 2 * w**2) + lam) + steep
     n, d = np.shape(x_ND)
-    mu = (SUMS * (d + n + len(s.norm1_P)) + MOMENTS) * np.finfo(float).eps / 2
+    mu = (SUMS * (d + len(s.norms1)) + n + MOMENTS) * np.finfo(float).eps / 2
     gamma = mu / (1 - mu)
     return float(gamma * gradient), float((gamma + LANCZOS_TOLERANCE) * hessian)
 
@@ -233,10 +233,10 @@ def _sizes(w1_DP, w2_DP, x_ND, sigma, radius) -> Sizes:
     second_DD = x_ND.T @ x_ND / len(x_ND)
     rank = np.linalg.matrix_rank(np.concatenate([x_ND.T, w1_DP, w2_DP], axis=1)) + 1
     return Sizes(
-        lengths_N=np.linalg.norm(x_ND, axis=1),
-        margins_NP=np.abs(x_ND @ w1_DP) / (sigma * norm1_P),
-        norm1_P=norm1_P,
-        norm2_P=np.linalg.norm(w2_DP, axis=0),
+        lengths=np.linalg.norm(x_ND, axis=1),
+        margins=np.abs(x_ND @ w1_DP) / (sigma * norm1_P),
+        norms1=norm1_P,
+        norms2=np.linalg.norm(w2_DP, axis=0),
         op1=np.linalg.norm(w1_DP, 2),
         op2=np.linalg.norm(w2_DP, 2),
         second=np.linalg.norm(second_DD, 2) + sigma**2,

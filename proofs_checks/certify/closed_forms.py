@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import scipy
 
+from dae_theory.minima.enclosure import LARGEST_ENCLOSED
 from dae_theory.minima.second_order import SecondOrder
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
@@ -19,6 +20,7 @@ from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, instead, misprint
 
 LAW_MARGIN = 4.0  # from which exponents are fitted
 LEVELS = (1e-2, 1e-3, 1e-6)  # relative errors for which the margin that is needed is looked up
+SMALL_PROVED = f"; proved for at most {LARGEST_ENCLOSED} weights, for more up"
 FLAT = 1e-3  # largest modulus, relative to λ, of an eigenvalue that counts as zero
 
 
@@ -256,8 +258,8 @@ def claims_about(part: str, what: str, in_blocks: bool) -> tuple[Claim, ...]:
         Claim(
             id=f"certify/{part}/exists",
             statement=f"{what}: a true local minimizer exists within 1e-6"
-            + (", modulo rotations in blocks" if in_blocks else "")
-            + "; proved if small and without rotations, else up to an allowance for rounding.",
+            + (", modulo rotations in blocks and up" if in_blocks else SMALL_PROVED)
+            + " to an allowance for rounding.",
             source="docs/THEORY.md#newton-kantorovich",
             requires=EXACT,
             measure=existence,
