@@ -1,8 +1,8 @@
 """Newton-Kantorovich as a proof: gradient, Hessian and K enclosed by ball arithmetic (Arb).
 
-The weights, samples, σ and λ are taken as the float64 numbers they are. Moments of single units
-and of pairs are those of docs/THEORY.md#enclosure, P(both active) by rigorous quadrature; every
-result is an interval that contains the exact number.
+Weights, samples, σ and λ are the float64 numbers they are. Moments of single units and of pairs
+are those of docs/THEORY.md#enclosure, P(both active) by rigorous quadrature; every result is an
+interval that contains the exact number.
 """
 
 from functools import reduce
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import flint
 import numpy as np
+import scipy.linalg
 from flint import acb, arb, arb_mat
 from jaxtyping import Array, Float
 
@@ -23,9 +24,12 @@ from dae_theory.minima.existence import (
     smaller_root,
     third_derivative,
 )
+from dae_theory.theory.symmetry import gate_groups, rotation_directions
 
-LARGEST_ENCLOSED = 512  # entries of W1 and W2 up to which the Hessian is enclosed
+LARGEST_ENCLOSED = 512  # rows up to which the Hessian is enclosed
+PAIRS_ENCLOSED = 10_000  # of units, counted for every sample, whose moments are
 _BITS = 128
+_BITS_OF_SPAN = 512  # closed forms are samples but for rounding, which must be told apart
 
 Balls = np.ndarray  # of flint.arb objects
 
@@ -40,33 +44,76 @@ def prove_existence(
     """`existence.newton_kantorovich` with everything enclosed: a true local minimizer of (1) over
     the live units exists within ``radius`` of these very float64 numbers.
 
-    The proof is docs/THEORY.md#enclosure.
-
-    ``grad_norm`` and ``lipschitz`` are upper bounds, ``curvature`` a lower bound of the smallest
-    eigenvalue of the whole Hessian: flat directions, as of two units active on the same samples,
-    leave nothing to prove, and the radius is infinite. Takes seconds.
+    Where units are active on the same samples, it is a minimizer on the affine space through them
+    orthogonal to `symmetry.rotation_directions`: stationary but for rotations inside blocks.
+    ``grad_norm`` and ``lipschitz`` are upper bounds; ``curvature`` is a lower bound of the
+    smallest eigenvalue on that space, or −∞ where it could not be told to be positive. Takes
+    seconds; the proof is docs/THEORY.md#enclosure.
 
     Raises:
-      InputError: for bad input, collinear units, or more than LARGEST_ENCLOSED weights.
+      InputError: for bad input, collinear units, samples and weights that depend on each other
+        exactly, or too many rows or pairs.
     """
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, lam)
     w1_DP, w2_DP = live(w1_DP, w2_DP)
-    if 2 * w1_DP.size > LARGEST_ENCLOSED:
+    units = w1_DP.shape[1]
+    spanning_DM = _spanning(w1_DP, w2_DP, x_ND)
+    rows = 2 * units * min(spanning_DM.shape[1] + 1, len(w1_DP))
+    pairs = len(x_ND) * units * (units - 1) // 2
+    if rows > LARGEST_ENCLOSED or pairs > PAIRS_ENCLOSED:
         raise InputError(
-            f"weights: {2 * w1_DP.size} entries, and {LARGEST_ENCLOSED} are enclosed at most; "
-            "use newton_kantorovich"
+            f"weights: a Hessian of {rows} rows and {pairs} pairs of units at a sample; at most "
+            f"{LARGEST_ENCLOSED} and {PAIRS_ENCLOSED} are enclosed: use newton_kantorovich"
         )
     ball = ball_radius(w1_DP, w2_DP)
     with flint.ctx.workprec(_BITS):
-        lipschitz = third_derivative(_sizes(w1_DP, w2_DP, x_ND, sigma, ball), _largest)
-        gradient, hessian = enclose_derivatives(w1_DP, w2_DP, x_ND, sigma, lam)
-        grad_norm, curvature = _norm(gradient.ravel()), lowest_eigenvalue(hessian)
+        w1, w2, x = _in_span(spanning_DM, w1_DP, w2_DP, x_ND)
+        lipschitz = third_derivative(_sizes(w1, w2, x, sigma, ball), _largest)
+        gradient, hessian = enclose_derivatives(w1, w2, x, sigma, lam)
+        flat = rotation_directions(_floats(w1), _floats(w2), gate_groups(w1_DP, x_ND))
+        flat = flat.transpose(0, 1, 3, 2)
+        if len(w1) == len(w1_DP):
+            curvature = lowest_eigenvalue(hessian, flat)
+        else:  # a reflection says that what couples the last coordinate with others vanishes
+            inside = lowest_eigenvalue(hessian[:, :, :-1, :, :, :-1], flat[..., :-1])
+            outside = lowest_eigenvalue(hessian[:, :, -1:, :, :, -1:])
+            curvature = inside.min(outside)
+        grad_norm = _norm(gradient.ravel())
         h, radius = smaller_root(grad_norm, curvature, lipschitz, ball)
         bounds = (_above(each) for each in (radius, h, grad_norm, -curvature, lipschitz))
         radius, h, grad_norm, minus_curvature, lipschitz = bounds
     return Existence(radius, h, grad_norm, -minus_curvature, lipschitz, ball, True)
+
+
+def _spanning(w1_DP, w2_DP, x_ND) -> Float[np.ndarray, "D M"]:
+    """Columns that span samples and weights: their own, or fewer unit vectors."""
+    columns_DM = np.unique(np.concatenate([x_ND.T, w1_DP, w2_DP], axis=1), axis=1)
+    columns_DM = columns_DM[:, np.any(columns_DM != 0, axis=0)]
+    is_used_D = np.any(columns_DM != 0, axis=1)
+    if columns_DM.shape[1] + 1 < is_used_D.sum():
+        return columns_DM
+    return np.eye(len(columns_DM))[:, is_used_D]
+
+
+def _in_span(spanning_DM, w1_DP, w2_DP, x_ND) -> tuple[Balls, Balls, Balls]:
+    """W1 and W2 (R, P) and the samples (N, R) in coordinates of the span and, last, a direction
+    outside it, which stands for all of them; as they are where the span is everything."""
+    if len(spanning_DM) == spanning_DM.shape[1]:
+        return _balls(w1_DP), _balls(w2_DP), _balls(x_ND)
+    basis = []
+    with flint.ctx.workprec(_BITS_OF_SPAN):
+        for column in _balls(spanning_DM).T:
+            for other in basis:
+                column = column - (other @ column) * other
+            length = _norm(column)
+            if not length > 0:
+                raise InputError("samples and weights: exactly dependent; use newton_kantorovich")
+            basis.append(column / length)
+        basis.append(0 * basis[0])  # no column has a part along the last direction
+        w1, w2, x = (np.array(basis) @ _balls(each) for each in (w1_DP, w2_DP, x_ND.T))
+    return w1, w2, x.T
 
 
 class Pair(NamedTuple):
@@ -104,18 +151,16 @@ class Pair(NamedTuple):
 
 
 def enclose_derivatives(
-    w1_DP: Float[np.ndarray, "D P"],
-    w2_DP: Float[np.ndarray, "D P"],
-    x_ND: Float[np.ndarray, "N D"],
-    sigma: float,
-    lam: float,
+    w1_RP: Balls, w2_RP: Balls, x_NR: Balls, sigma: float, lam: float
 ) -> tuple[Balls, Balls]:
-    """Gradient (2, P, D) and Hessian (2, P, D, 2, P, D) of (1), in balls of the precision in use.
+    """Gradient (2, P, R) and Hessian (2, P, R, 2, P, R) of (1), in balls of the precision in use.
+
+    Weights and samples may be floats, too.
 
     Raises:
       InputError: for units that are collinear, or so nearly that balls do not tell.
     """
-    w1, w2, x = _balls(w1_DP).T, _balls(w2_DP).T, _balls(x_ND)  # a unit, a sample a row
+    w1, w2, x = _balls(w1_RP).T, _balls(w2_RP).T, _balls(x_NR)  # a unit, a sample a row
     sigma, lam = arb(float(sigma)), arb(float(lam))
     (units, d), n = w1.shape, len(x)
     norms = np.array([_norm(w) for w in w1])
@@ -187,18 +232,22 @@ def enclose_derivatives(
     return gradient, hessian
 
 
-def lowest_eigenvalue(hessian: Balls) -> arb:
-    """Positive, its lower end is below every eigenvalue of the symmetric matrix, whose axes may be
-    (2, P, D, 2, P, D); otherwise −∞: nothing is proved.
+def lowest_eigenvalue(hessian: Balls, flat: Float[np.ndarray, "M ..."] | None = None) -> arb:
+    """Positive, its lower end is below every eigenvalue of the symmetric matrix, compressed to
+    what is orthogonal to the directions ``flat``; otherwise −∞: nothing is proved.
 
     With V from float64, VᵀHV is nearly diagonal, and its eigenvalues are above Gershgorin's bound.
-    If that is positive, V is invertible, and eigenvalues of H are at least as large divided by
-    ‖V‖², itself below the largest row sum of |VᵀV|: the bound holds whatever V is.
+    If that is positive, those of H on the range of V are at least as large divided by ‖V‖²,
+    itself below the largest row sum of |VᵀV|: the bound holds whatever V is. The axes of the
+    matrix may be (2, P, R, 2, P, R), and those of a direction (2, P, R).
     """
     size = int(np.sqrt(hessian.size))
     hessian = hessian.reshape(size, size)
-    _, vectors = np.linalg.eigh(_each(float, hessian).astype(float))
-    v = arb_mat(vectors.tolist())
+    basis = np.eye(size)
+    if flat is not None and len(flat):
+        basis = scipy.linalg.null_space(flat.reshape(-1, size))
+    _, vectors = np.linalg.eigh(basis.T @ _floats(hessian) @ basis)
+    v = arb_mat((basis @ vectors).tolist())
     turned = np.array((v.transpose() * arb_mat(hessian.tolist()) * v).tolist())
     absolute = np.abs(turned)
     centre = np.diagonal(turned)
@@ -248,8 +297,7 @@ def _symmetric(first: Balls, mixed: Balls, last: Balls) -> Balls:
     return np.array([[first, mixed], [mixed, last]])
 
 
-def _sizes(w1_DP, w2_DP, x_ND, sigma, radius) -> Sizes:
-    w1, w2, x = _balls(w1_DP), _balls(w2_DP), _balls(x_ND)
+def _sizes(w1: Balls, w2: Balls, x: Balls, sigma: float, radius: float) -> Sizes:
     sigma, n, d = arb(float(sigma)), *x.shape
     norm1 = np.array([_norm(w) for w in w1.T])
     return Sizes(
@@ -261,7 +309,7 @@ def _sizes(w1_DP, w2_DP, x_ND, sigma, radius) -> Sizes:
         op2=_operator_norm(w2),
         second=_operator_norm(x.T) ** 2 / n + sigma**2,
         energy=np.sum((x @ w1) ** 2) / n + sigma**2 * np.sum(w1**2),
-        chi=arb(d * (d + 2)).root(4),  # of all directions: no rank to decide on
+        chi=arb(d * (d + 2)).root(4),  # of all coordinates: no rank to decide on
         sigma=sigma,
         radius=arb(radius),
     )
@@ -276,8 +324,14 @@ def _norm(values: Balls) -> arb:
     return np.sqrt(np.sum(values**2))
 
 
-def _balls(values: Float[np.ndarray, "..."]) -> Balls:
-    return _each(lambda value: arb(float(value)), np.asarray(values))
+def _balls(values: Balls | Float[np.ndarray, "..."]) -> Balls:
+    if np.asarray(values).dtype == object:
+        return values
+    return _each(lambda value: arb(float(value)), values)
+
+
+def _floats(balls: Balls) -> Float[np.ndarray, "..."]:
+    return np.vectorize(float, otypes=[float])(balls)
 
 
 def _each(function, values) -> Balls:

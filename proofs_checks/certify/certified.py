@@ -8,7 +8,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.minima.enclosure import LARGEST_ENCLOSED, prove_existence
+from dae_theory.checks import InputError
+from dae_theory.minima.enclosure import prove_existence
 from dae_theory.minima.existence import Existence, newton_kantorovich
 from dae_theory.minima.second_order import SecondOrder, hessian_spectrum, second_order
 from dae_theory.solve.newton import Solution, newton_modulo_symmetry
@@ -89,13 +90,13 @@ class Certified:
 
     @cached_property
     def existence(self) -> Existence:
-        """Newton-Kantorovich bound at the closed form: enclosed for small nets without symmetry,
-        else with an allowance for rounding."""
+        """Newton-Kantorovich bound at the closed form, enclosed where that is possible."""
         b, p = self.problem, self.prediction
-        if max(b.widths) == 1 and 2 * p.w1.size <= LARGEST_ENCLOSED:
+        try:
             return prove_existence(p.w1, p.w2, b.x, b.sigma, b.lam)
-        at = second_order(p.w1, p.w2, b.x, b.sigma, b.lam)
-        return newton_kantorovich(p.w1, p.w2, b.x, b.sigma, b.lam, at.grad_norm, at.lowest)
+        except InputError:
+            at = second_order(p.w1, p.w2, b.x, b.sigma, b.lam)
+            return newton_kantorovich(p.w1, p.w2, b.x, b.sigma, b.lam, at.grad_norm, at.lowest)
 
     @cached_property
     def remainder(self) -> dict[str, Float[np.ndarray, " Z"]]:

@@ -20,7 +20,7 @@ from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, instead, misprint
 
 LAW_MARGIN = 4.0  # from which exponents are fitted
 LEVELS = (1e-2, 1e-3, 1e-6)  # relative errors for which the margin that is needed is looked up
-SMALL_PROVED = f"; proved for at most {LARGEST_ENCLOSED} weights, for more up"
+PROVED = f"proved up to {LARGEST_ENCLOSED} rows of the Hessian, beyond with rounding allowed for"
 FLAT = 1e-3  # largest modulus, relative to λ, of an eigenvalue that counts as zero
 
 
@@ -258,8 +258,8 @@ def claims_about(part: str, what: str, in_blocks: bool) -> tuple[Claim, ...]:
         Claim(
             id=f"certify/{part}/exists",
             statement=f"{what}: a true local minimizer exists within 1e-6"
-            + (", modulo rotations in blocks and up" if in_blocks else SMALL_PROVED)
-            + " to an allowance for rounding.",
+            + (", modulo rotations in blocks" if in_blocks else "")
+            + f"; {PROVED}.",
             source="docs/THEORY.md#newton-kantorovich",
             requires=EXACT,
             measure=existence,

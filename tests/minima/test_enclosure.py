@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from flint import arb
 
-from dae_theory import InputError, data, predict_memorization
+from dae_theory import InputError, data, predict_blocks, predict_memorization
 from dae_theory.minima import enclosure
 from dae_theory.minima.enclosure import (
     LARGEST_ENCLOSED,
@@ -23,7 +23,7 @@ from dae_theory.minima.existence import (
     newton_kantorovich,
     rounding_allowance,
 )
-from dae_theory.minima.second_order import second_order
+from dae_theory.minima.second_order import hessian_spectrum, second_order
 from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.solve.derivatives import expansion
 
@@ -251,6 +251,7 @@ def test_the_minimizer_is_within_the_radius():
 
 
 def test_the_bound_with_an_allowance_is_wider():
+    """What would be noticed: an allowance of the other sign."""
     w1, w2, x, sigma = stored(SIGMA)
     at = second_order(w1, w2, x, sigma, LAM)
     allowed = newton_kantorovich(w1, w2, x, sigma, LAM, at.grad_norm, at.lowest)
@@ -284,9 +285,40 @@ def test_zero_columns_do_not_count():
     assert prove_existence(*padded, x, sigma, LAM) == prove_existence(w1, w2, x, sigma, LAM)
 
 
-def test_bad_input():
+def clusters():
+    """(4) for two clusters of three samples, with two units each."""
+    mixture = data.separable_mixture(2, D, rank=2, beta=-0.5, alpha=0.05, seed=0)
+    x, labels = mixture.sample(0, 6)
+    p = predict_blocks(x, labels, (2, 2), 1e-3, 1e-5)
+    return p.w1, p.w2, x, 1e-3, 1e-5
+
+
+@pytest.mark.parametrize("net", [(*stored(SIGMA), LAM), clusters()], ids=["stored", "clusters"])
+def test_many_features_are_those_of_the_span(net):
+    """Turned into 40 dimensions the net is the same one, but for directions outside."""
+    w1, w2, x, sigma, lam = net
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 40)))[0][:, :D]
+    turned = (turn @ w1, turn @ w2, x @ turn.T, sigma, lam)
+    few, many = prove_existence(*net), prove_existence(*turned)
+    assert few.curvature == pytest.approx(second_order(*net).lowest, rel=1e-6)
+    assert many.curvature == pytest.approx(second_order(*turned).lowest, rel=1e-6)
+    assert few.lipschitz < many.lipschitz < 1.1 * few.lipschitz
+    assert 0 < max(few.radius, many.radius) < 1e-8
+
+
+def test_directions_outside_the_span_count():
+    """One stored sample: 4λ along it, about 2λ in features that are zero everywhere."""
+    x, lam = np.eye(1, 6), 0.01
+    w = np.sqrt(0.98) * x.T
+    found = prove_existence(w, w, x, SIGMA, lam).curvature
+    inside = prove_existence(w[:1], w[:1], x[:, :1], SIGMA, lam).curvature
+    assert found == pytest.approx(hessian_spectrum(w, w, x, SIGMA, lam).values[0], rel=1e-9)
+    assert found < 0.7 * inside
+
+
+def test_bad_input(monkeypatch):
     w1, w2, x, sigma = stored(SIGMA)
-    with pytest.raises(InputError, match=rf"weights: .*{LARGEST_ENCLOSED} are enclosed"):
+    with pytest.raises(InputError, match=rf"at most {LARGEST_ENCLOSED} and"):
         prove_existence(*np.ones((2, D, LARGEST_ENCLOSED)), x, sigma, LAM)
     with pytest.raises(InputError, match="collinear"):
         prove_existence(w1[:, [0, 0]], w2[:, [0, 0]], x, sigma, LAM)
@@ -296,6 +328,12 @@ def test_bad_input():
         prove_existence(w1, w2, x, sigma, np.nan)
     with pytest.raises(InputError, match="within one standard deviation"):
         prove_existence(w1, w2, x, 0.8, LAM)
+    wide = np.random.default_rng(0).standard_normal((40, 2))
+    with pytest.raises(InputError, match="exactly dependent"):
+        prove_existence(wide, wide, np.stack([wide[:, 0], 2 * wide[:, 0]]), sigma, LAM)
+    monkeypatch.setattr(enclosure, "PAIRS_ENCLOSED", N * P * (P - 1) // 2 - 1)
+    with pytest.raises(InputError, match="9 pairs"):
+        prove_existence(w1, w2, x, sigma, LAM)
     assert flint.ctx.prec == 53  # whatever happened
 
 
