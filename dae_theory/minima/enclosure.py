@@ -246,7 +246,10 @@ def lowest_eigenvalue(hessian: Balls, flat: Float[np.ndarray, "M ..."] | None = 
     basis = np.eye(size)
     if flat is not None and len(flat):
         basis = scipy.linalg.null_space(flat.reshape(-1, size))
-    _, vectors = np.linalg.eigh(basis.T @ _floats(hessian) @ basis)
+    centres = _floats(hessian)
+    if not np.all(np.isfinite(centres)):
+        return arb.neg_inf()
+    _, vectors = np.linalg.eigh(basis.T @ centres @ basis)
     v = arb_mat((basis @ vectors).tolist())
     turned = np.array((v.transpose() * arb_mat(hessian.tolist()) * v).tolist())
     absolute = np.abs(turned)

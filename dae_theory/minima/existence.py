@@ -100,12 +100,14 @@ def third_derivative(s: Sizes, largest: Callable[[Any], Any]) -> Any:
     """
     smallest_P = s.norms1 - s.radius
     if not (s.radius >= 0 and all(norm > 0 for norm in smallest_P)):
-        raise InputError(f"radius: {s.radius} must be >= 0 and below every column norm of W1")
+        raise InputError(
+            f"radius: {float(s.radius)} must be >= 0 and below every column norm of W1"
+        )
     z_NP = s.margins
     z_NP = z_NP - 2 * s.radius * s.lengths[:, None] / (s.sigma * s.norms1)
     if not all(z >= 1 for z in z_NP.ravel()):
         raise InputError(
-            f"radius: some gate is within one standard deviation of noise of {s.radius}"
+            f"radius: some gate is within one standard deviation of noise of {float(s.radius)}"
         )
 
     # Smooth part, 12/√2 inside the root.

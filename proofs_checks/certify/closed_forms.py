@@ -9,7 +9,6 @@ from dataclasses import replace
 import numpy as np
 import scipy
 
-from dae_theory.minima.enclosure import LARGEST_ENCLOSED
 from dae_theory.minima.second_order import SecondOrder
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import Prediction, predict_blocks
@@ -20,7 +19,7 @@ from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, instead, misprint
 
 LAW_MARGIN = 4.0  # from which exponents are fitted
 LEVELS = (1e-2, 1e-3, 1e-6)  # relative errors for which the margin that is needed is looked up
-PROVED = f"proved up to {LARGEST_ENCLOSED} rows of the Hessian, beyond with rounding allowed for"
+PROVED = "proved where enclosed (see the note), else up to an allowance for rounding"
 FLAT = 1e-3  # largest modulus, relative to λ, of an eigenvalue that counts as zero
 
 
@@ -133,8 +132,9 @@ def existence(c: Certified) -> Measured:
     flat = len(c.second_order.symmetry)
     what = f"up to {flat} rotations" if flat else "a true local minimizer"
     bounds = f"‖∇L‖ ≤ {e.grad_norm:.1e}, μ ≥ {e.curvature:.2e}, K ≤ {e.lipschitz:.3g}"
-    how = "enclosed by ball arithmetic: proved" if e.enclosed else "K proved, the rest computed in "
-    how += "" if e.enclosed else "float64 with an allowance for rounding"
+    how = "enclosed by ball arithmetic: proved"
+    if not e.enclosed:
+        how = "K proved, ‖∇L‖ and μ computed in float64 with an allowance for rounding"
     return Measured(
         e.radius,
         distance,
