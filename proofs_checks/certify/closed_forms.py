@@ -131,7 +131,7 @@ def existence(c: Certified) -> Measured:
     found = distance <= e.radius + rounding
     flat = len(c.second_order.symmetry)
     what = f"up to {flat} rotations" if flat else "a true local minimizer"
-    bounds = f"‖∇L‖ ≤ {e.grad_norm:.1e}, μ ≥ {e.curvature:.2e}, K ≤ {e.lipschitz:.3g}"
+    bounds = f"‖∇L‖ {e.grad_norm:.1e}, μ {e.curvature:.2e}, K {e.lipschitz:.3g}"
     how = "enclosed by ball arithmetic: proved"
     if not e.enclosed:
         how = "K proved, ‖∇L‖ and μ computed in float64 with an allowance for rounding"
@@ -139,8 +139,8 @@ def existence(c: Certified) -> Measured:
         e.radius,
         distance,
         np.array([e.radius if found else np.inf]),
-        note=f"{what}; predicted: the distance Newton's method went; h ≤ {e.kantorovich:.1e}, "
-        f"{bounds}; {how}",
+        note=f"{what}; predicted: the distance Newton's method went; bounds, in few digits: "
+        f"h {e.kantorovich:.1e}, {bounds}; {how}",
     )
 
 
