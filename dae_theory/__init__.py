@@ -59,7 +59,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "weights.extract": ["Extraction", "Match", "extract_samples", "match_samples", "psnr"],
         "minima.census": ["Minimum", "classify_minimum", "count_minima", "find_minimum"],
         "minima.dead_units": ["DeadUnitCertificate", "dead_unit_certificate", "first_variation"],
-        "minima.existence": ["Existence", "hessian_lipschitz", "newton_kantorovich"],
+        "minima.enclosure": ["prove_existence"],
+        "minima.existence": [
+            "Existence",
+            "hessian_lipschitz",
+            "newton_kantorovich",
+            "rounding_allowance",
+        ],
         "minima.stationarity": ["Remaining", "remaining_decrease"],
         "minima.second_order": ["SecondOrder", "hessian_spectrum", "second_order"],
         "memorization.copies": [

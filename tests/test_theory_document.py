@@ -23,7 +23,14 @@ from dae_theory.data.mixtures import (
 )
 from dae_theory.deep.ladder.store import Ladder
 from dae_theory.minima.dead_units import first_variation
-from dae_theory.minima.existence import BALL, hessian_lipschitz
+from dae_theory.minima.enclosure import prove_existence
+from dae_theory.minima.existence import (
+    BALL,
+    MOMENTS,
+    SUMS,
+    hessian_lipschitz,
+    rounding_allowance,
+)
 from dae_theory.minima.stationarity import remaining_decrease
 from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.relu.units import spikiness
@@ -534,6 +541,9 @@ def test_lipschitz():
     ball = BALL * np.min(np.linalg.norm(p.w1, axis=0))
     proved = hessian_lipschitz(p.w1, p.w2, x_ND, sigma, ball)
     assert_printed("newton-kantorovich", "5.6", proved)
+    in_balls = prove_existence(p.w1, p.w2, x_ND, sigma, lam).lipschitz
+    assert_printed("enclosure", "5.6", proved)
+    assert_printed("enclosure", "6.8", in_balls)
     direction = np.zeros((2, D, 4))
     direction[:, :, 0] = x_ND[0] / np.sqrt(2)
     changed = np.stack([p.w1, p.w2]) + ball * direction
@@ -541,6 +551,14 @@ def test_lipschitz():
     found = np.linalg.norm(np.subtract(*hessians), 2) / ball
     assert_printed("newton-kantorovich", "2.1", found)
     assert_printed("newton-kantorovich", "2.7", proved / found)
+
+
+def test_rounding():
+    x_ND, sigma, lam, p = stored_simplex(4, 20 / 3, decay=0.04)
+    allowance, _ = rounding_allowance(p.w1, p.w2, x_ND, sigma, lam)
+    assert_printed("rounding-allowance", "8.4e-13", allowance)
+    assert_says("rounding-allowance", f"m={SUMS}(d+p)+n+{MOMENTS}")
+    assert_says("rounding-allowance", f"accurate to ${MOMENTS}u$")
 
 
 # --- dead units -----------------------------------------------------------------------------------

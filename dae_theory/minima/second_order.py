@@ -21,7 +21,7 @@ from dae_theory.theory.spectrum import Spectrum
 LARGEST_FORMED = 1000  # rows up to which the Hessian is cheaper than many products with it
 STATIONARY = 1e-3  # largest Newton step, relative to ‖W‖, from a point that counts as stationary
 _LANCZOS_VECTORS, _LANCZOS_RESTARTS = 100, 50
-_LANCZOS_TOLERANCE = 1e-8  # of eigenvalues, relative to the largest one
+LANCZOS_TOLERANCE = 1e-8  # of eigenvalues, relative to the largest one
 _STEPS = np.geomspace(1e-4, 1.0, 25)  # along a descent direction, relative to ‖W‖
 
 
@@ -154,7 +154,7 @@ def _lowest_orthogonal(product, rotations, size) -> tuple[float, np.ndarray, flo
             which="SA",
             v0=projected(start),
             ncv=min(_LANCZOS_VECTORS, size),
-            tol=_LANCZOS_TOLERANCE,
+            tol=LANCZOS_TOLERANCE,
             maxiter=_LANCZOS_RESTARTS,
         )
     except scipy.sparse.linalg.ArpackNoConvergence:
@@ -164,7 +164,7 @@ def _lowest_orthogonal(product, rotations, size) -> tuple[float, np.ndarray, flo
 
 def _judge(problem: Reduced, vector, lowest, largest, grad_norm) -> tuple[str, float]:
     weights, arguments = problem.weights, problem.arguments
-    uncertain = _LANCZOS_TOLERANCE * largest
+    uncertain = LANCZOS_TOLERANCE * largest
     norm = np.linalg.norm(weights)
     if not abs(lowest) > uncertain or grad_norm > STATIONARY * norm * abs(lowest):
         return "undecided", 0.0

@@ -8,6 +8,8 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float
 
+from dae_theory.checks import InputError
+from dae_theory.minima.enclosure import prove_existence
 from dae_theory.minima.existence import Existence, newton_kantorovich
 from dae_theory.minima.second_order import SecondOrder, hessian_spectrum, second_order
 from dae_theory.solve.newton import Solution, newton_modulo_symmetry
@@ -88,10 +90,13 @@ class Certified:
 
     @cached_property
     def existence(self) -> Existence:
-        """Newton-Kantorovich bound at the closed form."""
+        """Newton-Kantorovich bound at the closed form, enclosed where that is possible."""
         b, p = self.problem, self.prediction
-        at = second_order(p.w1, p.w2, b.x, b.sigma, b.lam)
-        return newton_kantorovich(p.w1, p.w2, b.x, b.sigma, at.grad_norm, at.lowest)
+        try:
+            return prove_existence(p.w1, p.w2, b.x, b.sigma, b.lam)
+        except InputError:
+            at = second_order(p.w1, p.w2, b.x, b.sigma, b.lam)
+            return newton_kantorovich(p.w1, p.w2, b.x, b.sigma, b.lam, at.grad_norm, at.lowest)
 
     @cached_property
     def remainder(self) -> dict[str, Float[np.ndarray, " Z"]]:

@@ -5,10 +5,15 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
-import scipy
 
 from dae_theory import InputError, data, exact_loss, predict_memorization
-from dae_theory.minima.existence import BALL, hessian_lipschitz, newton_kantorovich
+from dae_theory.minima import existence
+from dae_theory.minima.existence import (
+    BALL,
+    hessian_lipschitz,
+    newton_kantorovich,
+    smaller_root,
+)
 
 N, P, D = 3, 3, 4
 SIGMA, LAM = 0.05, 0.02
@@ -122,7 +127,7 @@ def test_a_ball_that_brings_a_gate_within_a_standard_deviation_is_refused():
 
 def test_without_its_gate_part_the_bound_is_wrong(monkeypatch):
     (weights, x, sigma), bound, worst = net_and_worst("narrow, sigma=0.02")
-    monkeypatch.setattr(scipy.stats.norm, "pdf", np.zeros_like)
+    monkeypatch.setattr(existence, "density", np.zeros_like)
     smooth = hessian_lipschitz(*weights, x, sigma, 0.0)
     assert smooth < worst <= bound
 
@@ -181,7 +186,8 @@ def at_distance(distance, direction):
     x, weights, _, _ = minimizer()
     start = weights + distance * direction
     curvature = np.linalg.eigvalsh(hessian_matrix(start, x))[0]
-    return start, newton_kantorovich(*start, x, SIGMA, np.linalg.norm(slope(start, x)), curvature)
+    g = np.linalg.norm(slope(start, x))
+    return start, newton_kantorovich(*start, x, SIGMA, LAM, g, curvature)
 
 
 @pytest.mark.parametrize("distance", [1e-9, 1e-7, 1e-5])
@@ -203,38 +209,44 @@ def test_radius_is_tight_along_the_softest_direction():
     start, found = at_distance(1e-6, soft)
     assert found.radius == pytest.approx(1e-6, rel=1e-2)
     for g, mu in ((found.grad_norm / 2, lowest), (found.grad_norm, 2 * lowest)):  # mutants
-        assert newton_kantorovich(*start, x, SIGMA, g, mu).radius < 0.6e-6
+        assert newton_kantorovich(*start, x, SIGMA, LAM, g, mu).radius < 0.6e-6
 
 
 def test_radius_is_the_smaller_root():
     x, weights, mu, _ = minimizer()
-    k = newton_kantorovich(*weights, x, SIGMA, 0.0, mu).lipschitz
-    g = 1e-5
-    found = newton_kantorovich(*weights, x, SIGMA, g, mu)
+    found = newton_kantorovich(*weights, x, SIGMA, LAM, 1e-5, mu)
+    g, mu, k = found.grad_norm, found.curvature, found.lipschitz
     roots = np.roots([k / 2, -mu, g])  # K r²/2 − μ r + g = 0
     assert found.radius == pytest.approx(roots.min(), rel=1e-9)
     assert found.kantorovich == pytest.approx(k * g / mu**2)
     smallest = np.min(np.linalg.norm(weights[0], axis=0))
     assert found.ball == pytest.approx(BALL * smallest)
     assert k == pytest.approx(hessian_lipschitz(*weights, x, SIGMA, found.ball))
-    assert newton_kantorovich(*weights, x, SIGMA, 0.0, mu).radius == 0
+    assert smaller_root(0.0, mu, k, found.ball) == (0, 0)
+    assert not found.enclosed
+
+
+def test_rounding_widens_the_bound():
+    x, weights, mu, _ = minimizer()
+    found = newton_kantorovich(*weights, x, SIGMA, LAM, 1e-12, mu)
+    assert 1e-12 < found.grad_norm < 1e-11
+    assert mu * (1 - 1e-4) < found.curvature < mu
+    assert 1e-12 / mu < found.radius < 1e-9
 
 
 def test_no_radius_beyond_what_is_proved():
-    x, weights, mu, _ = minimizer()
-    _, _, _, _, k, ball = newton_kantorovich(*weights, x, SIGMA, 0.0, mu)
+    k, ball = 3.0, 1e-3
     soft, stiff = k * ball / 2, 10 * k * ball
     for factor, finite in ((0.99, True), (1.0001, False)):
-        found = newton_kantorovich(*weights, x, SIGMA, factor * soft**2 / (2 * k), soft)
-        assert found.kantorovich == pytest.approx(factor / 2)
-        assert np.isfinite(found.radius) == finite
-    for curvature in (0.0, -mu):
-        found = newton_kantorovich(*weights, x, SIGMA, 1e-12, curvature)
-        assert (found.radius, found.kantorovich) == (np.inf, np.inf)
+        h, radius = smaller_root(factor * soft**2 / (2 * k), soft, k, ball)
+        assert h == pytest.approx(factor / 2)
+        assert np.isfinite(radius) == finite
+    for curvature in (0.0, -soft):
+        assert smaller_root(1e-12, curvature, k, ball) == (np.inf, np.inf)
     # h < 1/2, but the radius would be larger than the ball that K holds in.
-    outside = newton_kantorovich(*weights, x, SIGMA, 0.8 * stiff**2 / (2 * k), stiff)
-    assert outside.kantorovich == pytest.approx(0.4)
-    assert outside.radius == np.inf
+    h, radius = smaller_root(0.8 * stiff**2 / (2 * k), stiff, k, ball)
+    assert h == pytest.approx(0.4)
+    assert radius == np.inf
 
 
 # --- input -----------------------------------------------------------------------------------
@@ -256,7 +268,7 @@ def test_bad_input(message):
     x, weights, mu, _ = minimizer()
     good = {"w1": weights[0], "w2": weights[1], "x": x, "sigma": SIGMA} | BAD[message]
     with pytest.raises(InputError, match=message):
-        newton_kantorovich(*good.values(), 1e-9, mu)
+        newton_kantorovich(*good.values(), LAM, 1e-9, mu)
     with pytest.raises(InputError, match=message):
         hessian_lipschitz(*good.values(), 1e-9)
 
@@ -272,4 +284,4 @@ def test_bad_radius(radius):
 def test_bad_numbers(numbers):
     x, weights, _, _ = minimizer()
     with pytest.raises(InputError, match="grad_norm and curvature"):
-        newton_kantorovich(*weights, x, SIGMA, *numbers)
+        newton_kantorovich(*weights, x, SIGMA, LAM, *numbers)

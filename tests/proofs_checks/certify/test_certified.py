@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from dae_theory.minima import enclosure
 from dae_theory.weights.compare import compare_weights
 from proofs_checks.blocks import at_margin
 from proofs_checks.certify import closed_forms
@@ -33,6 +34,22 @@ def certified(experiment_of):
 
 def result(kind, part, subject):
     return check(certificates(part)[kind], SimpleNamespace(**{part: subject}))
+
+
+# --- what is proved --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_existence_is_proved_and_where_it_cannot_be_rounding_is_allowed_for(
+    certified, part, monkeypatch
+):
+    proved = certified(part).existence
+    assert proved.enclosed
+    monkeypatch.setattr(enclosure, "LARGEST_ENCLOSED", 1)
+    again = replace(certified(part))
+    assert not again.existence.enclosed
+    assert proved.radius < again.existence.radius < 1e-6
+    assert "allowance for rounding" in result("exists", part, again).measured.note
 
 
 # --- where they hold -------------------------------------------------------------------------
