@@ -192,6 +192,7 @@ def _range_angle(
     q_DP, r_PP = np.linalg.qr(w2_DP)
     left_PP, singular, _ = np.linalg.svd(r_PP @ w1_DP.T, full_matrices=False)
     # A direction that is missing but for rounding has no angle of its own.
-    if len(singular) < rank or singular[rank - 1] <= 1e-12 * singular[0]:
+    rounding = 1e-12 * np.linalg.norm(w1_DP) * np.linalg.norm(w2_DP)
+    if len(singular) < rank or singular[rank - 1] <= rounding:
         return float(np.pi / 2)
     return float(subspace_angles(q_DP @ left_PP[:, :rank], u_DR).max())

@@ -31,6 +31,7 @@ def blocks():
 def assert_perfect(comparison, tolerance=1e-9):
     assert np.all(comparison.stored)
     assert comparison.entangled == 0
+    assert np.all(comparison.separate)
     assert comparison.gate_agreement == 1.0
     assert np.max(comparison.gain_errors) < tolerance
     assert np.max(comparison.operator_errors) < tolerance
@@ -72,6 +73,7 @@ def test_splitting_units_and_dead_units_change_nothing(make):
     np.testing.assert_array_equal(comparison.live[-2:], False)
     np.testing.assert_array_equal(comparison.blocks[-2:], -1)
     assert np.all(np.isnan(comparison.tie_errors[-2:]))
+    assert np.all(np.isnan(comparison.cosines[-2:]))
     assert comparison.widths[0] == np.sum(prediction.blocks == 0) + 1
 
 
@@ -123,6 +125,16 @@ def test_a_missing_sample_is_not_stored():
     np.testing.assert_allclose(comparison.operator_errors, [0, 0, 1, 0], atol=1e-10)
     np.testing.assert_allclose(comparison.range_angles[2], np.pi / 2)
     np.testing.assert_array_equal(comparison.widths, [1, 1, 0, 1])
+    np.testing.assert_array_equal(comparison.separate, [True, True, False, True])
+
+
+def test_units_that_cancel_point_nowhere():
+    x, prediction = memorized()
+    w1, w2 = (np.column_stack([w[:, :1], w]) for w in (prediction.w1, prediction.w2))
+    w2[:, 0] *= -1
+    comparison = compare_weights(w1, w2, prediction, x)
+    np.testing.assert_allclose(comparison.range_angles, [np.pi / 2, 0, 0, 0], atol=1e-6)
+    np.testing.assert_array_equal(comparison.stored, [False, True, True, True])
 
 
 def test_a_sample_is_stored_by_gain_not_by_who_answers():
@@ -177,6 +189,7 @@ def test_units_open_on_two_clusters_are_counted():
     w[:, 0] = x[0] + 0.9 * x[1]  # inner products .7, .57 with its two samples, negative with others
     comparison = compare_weights(w, w, prediction, x)
     assert comparison.entangled == 1
+    np.testing.assert_array_equal(comparison.separate, [False, False, True, True])
     np.testing.assert_allclose(comparison.gate_agreement, 15 / 16)
 
 

@@ -17,7 +17,12 @@ from dae_theory import (
     solve_local_minimum,
     train_many,
 )
-from dae_theory.weights.extract import extract_samples, match_samples, psnr
+from dae_theory.weights.extract import (
+    _square_errors_from_reach,
+    extract_samples,
+    match_samples,
+    psnr,
+)
 from figures import fig_extraction
 from figures.results import RunResults
 
@@ -186,6 +191,29 @@ def test_unequal_lengths_are_stated_as_what_they_shift():
     error = extraction.norms[0] - np.sqrt(square)
     assert error > 0.01
     assert error / extraction.norm_errors[0] == pytest.approx(1, abs=0.1)
+
+
+def test_errors_by_an_unknown_decay_are_those_of_its_formula():
+    """First order in the gains and the reach, by differences of ‖x_k‖² itself."""
+    gains, reach, sigma, touching = np.array([0.6, 0.9, 0.7]), np.array([2.0, 9.0, 8.0]), 0.8, 0
+    gain_errors, reach_errors = np.array([2e-3, 3e-3, 1e-3]), np.array([4e-3, 7.0, 7.0])
+
+    def squares(gain_errors: np.ndarray, touching_error: float, reach_error: float) -> np.ndarray:
+        of_touching = 1 - gains[touching] - touching_error
+        decay = of_touching * (reach[touching] + reach_error) ** 2
+        decay -= sigma**2 * (1 - of_touching)
+        m = gains + gain_errors
+        return (decay + sigma**2 * m) / (1 - m)
+
+    at, h = (np.zeros(3), 0.0, 0.0), 1e-6
+    ends = [
+        (squares(h * gain_errors, 0, 0) - squares(*at)) / h,
+        (squares(np.zeros(3), h * gain_errors[touching], 0) - squares(*at)) / h,
+        (squares(np.zeros(3), 0, h * reach_errors[touching]) - squares(*at)) / h,
+    ]
+    found = _square_errors_from_reach(gains, gain_errors, reach, reach_errors, touching, sigma)
+    # Of the sample that touches nothing drops out: which one does is as uncertain as the gains.
+    np.testing.assert_allclose(found, np.linalg.norm(ends, axis=0), rtol=1e-4)
 
 
 def test_a_tied_net_states_no_uncertainty():
