@@ -5,6 +5,7 @@ from functools import cache, partial
 import jax
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from dae_theory import InputError, data, exact_loss, predict_memorization
 from dae_theory.minima import existence
@@ -12,8 +13,10 @@ from dae_theory.minima.existence import (
     BALL,
     hessian_lipschitz,
     newton_kantorovich,
+    rounding_allowance,
     smaller_root,
 )
+from dae_theory.minima.second_order import LANCZOS_TOLERANCE
 
 N, P, D = 3, 3, 4
 SIGMA, LAM = 0.05, 0.02
@@ -143,6 +146,33 @@ def test_without_its_smooth_part_the_bound_is_wrong():
     assert worst > 0.1 * bound > 1e9 * (bound - smooth)
 
 
+def test_the_bound_is_its_formula_sample_by_sample():
+    """docs/THEORY.md#newton-kantorovich, in loops, on columns whose norms are not one."""
+    weights, x, sigma = narrow_net(0.3)
+    weights = weights * np.array([0.6, 0.9, 1.3])
+    (w1, w2), radius = weights, 0.01
+    a, b = (np.linalg.norm(w, 2) + radius for w in weights)
+    second = x.T @ x / N + sigma**2 * np.eye(D)
+    c = np.linalg.norm(second, 2)
+    energy = np.sqrt(np.trace(w1.T @ second @ w1)) + radius * np.sqrt(c)
+    gates = 0.0
+    for sample in x:
+        length = np.linalg.norm(sample)
+        y = length + sigma * ((D + 1) * (D + 3)) ** 0.25
+        r = a * b * y + length
+        of_units = []
+        for one, two in zip(w1.T, w2.T, strict=True):
+            size, reach = np.linalg.norm(one), np.linalg.norm(two) + radius
+            z = (abs(sample @ one) - 2 * radius * length) / (sigma * size)
+            size -= radius
+            opened = 6 * y**2 * (reach * (a + b) * y + r)
+            closed = z * y**3 * r / (sigma * size) + 3 * y**2 * r / size + a * b * y**3 / size
+            of_units.append(norm.pdf(z) / (sigma * size) * (opened + 2 * reach * closed))
+        gates += max(of_units) / N
+    bound = 12 / np.sqrt(2) * max(np.sqrt(c) * energy, b * c) + gates
+    assert hessian_lipschitz(*weights, x, sigma, radius) == pytest.approx(bound, rel=1e-9)
+
+
 def test_zero_columns_do_not_count_and_units_of_measurement_do():
     (weights, x, sigma), bound, _ = net_and_worst("narrow, sigma=0.3")
     padded = np.insert(weights, 1, 0, axis=2)
@@ -232,6 +262,15 @@ def test_rounding_widens_the_bound():
     assert 1e-12 < found.grad_norm < 1e-11
     assert mu * (1 - 1e-4) < found.curvature < mu
     assert 1e-12 / mu < found.radius < 1e-9
+
+
+def test_weight_decay_is_rounded_like_the_rest():
+    x, weights, _, _ = minimizer()
+    (g, h), (decayed_g, decayed_h) = (rounding_allowance(*weights, x, SIGMA, lam) for lam in (0, 9))
+    gamma = (decayed_g - g) / (2 * 9 * np.linalg.norm(weights.ravel()))
+    terms = existence.SUMS * (D + P) + N + existence.MOMENTS
+    assert gamma == pytest.approx(terms * np.finfo(float).eps / 2, rel=1e-6)
+    assert decayed_h - h == pytest.approx(2 * 9 * (gamma + LANCZOS_TOLERANCE), rel=1e-6)
 
 
 def test_no_radius_beyond_what_is_proved():

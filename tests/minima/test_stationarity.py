@@ -127,7 +127,9 @@ def test_what_does_not_fit_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr(stationarity, "free_memory", lambda devices: 1e6)
     x_ND = simplex(N, D).x
     w = np.random.default_rng(0).standard_normal((D, 100))
-    with pytest.raises(InputError, match=r"p=100 units on n=3 .* more than .*; lower n, or p to"):
+    # Half of 1 MB; 24 floats of 8 bytes for each of 3·100²/2 pairs are 2.88 MB.
+    words = r"p=100 units on n=3 .* 0.00288 GB, more than 0.0005; lower n, or p to 41$"
+    with pytest.raises(InputError, match=words):
         remaining_decrease(w, w, x_ND, SIGMA, LAM)
 
 
