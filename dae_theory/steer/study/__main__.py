@@ -19,6 +19,7 @@ from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.files import reserve_folder
 from dae_theory.steer.study import report
+from dae_theory.steer.study.measure import most_similar
 from dae_theory.steer.study.run import (
     DEVELOPING,
     JUDGING,
@@ -75,7 +76,8 @@ def study(options: Options) -> int:
         mitigated = [name for s in SUBJECTS for name in mitigation_names(s, plan)]
         ablations = ablations_of(out, SUBJECTS, plan)
         null = nulls(plan.concepts, plan.starts)
-        done = merge(out, names, mitigated, command_of(options), ablations, null)
+        similar = round(most_similar(), 5)
+        done = merge(out, names, mitigated, command_of(options), ablations, null, similar)
     print(f"{out}: {done} parts")
     return 0
 

@@ -7,7 +7,6 @@ are test images that neither has seen.
 import functools
 
 import numpy as np
-from jaxtyping import Float
 
 from dae_theory.deep.captions import GARMENTS, TONES, garment_of
 from dae_theory.deep.images import SHIPPED_SIZE, TrainingSet, fashion_images
@@ -16,8 +15,6 @@ from dae_theory.steer.directions import References
 from dae_theory.steer.garments import Named, first_images
 from dae_theory.steer.study.settings import GENERALIZED, Variant
 
-REAL = 200  # test images of a garment, at most, that samples are compared with
-
 
 @functools.cache
 def real_images() -> Named:
@@ -25,12 +22,6 @@ def real_images() -> Named:
     images, labels, captions = fashion_images("test", SHIPPED_SIZE)
     first = TESTED_ON[1]
     return Named(images.reshape(len(images), -1)[first:], labels[first:], captions[first:])
-
-
-def real_of(garment: str) -> Float[np.ndarray, "R D"]:
-    """Real images of a garment."""
-    found = real_images()
-    return found.rows[found.labels == GARMENTS.index(garment)][:REAL]
 
 
 def planted_of(data: TrainingSet, concept: str) -> References | None:
@@ -61,17 +52,24 @@ def references_of(
     return first.references(positive), first.references(without[:count])
 
 
-def captions_for(data: TrainingSet, group: str, concept: str, count: int) -> list[str]:
-    """Captions of samples that do not show the concept yet.
+def captions_for(data: TrainingSet, group: str, concept: str, count: int) -> list[str] | None:
+    """Captions of which every other one names the concept: its score can rise and fall.
 
     Memorized samples are made under those of planted images, generalized ones under ordinary
-    captions of the same garments; of a model without planted images, of all others.
+    captions of the same garments; of a model without planted images, of all garments. None for
+    memorized samples where no planted image shows the concept.
     """
-    named = [c for c in data.captions[: data.planted] if garment_of(c) != concept]
-    garments = [garment_of(c) for c in named] or [g for g in GARMENTS if g != concept]
+    planted = data.captions[: data.planted]
+    named = [caption for caption in planted if garment_of(caption) == concept]
+    others = [caption for caption in planted if garment_of(caption) != concept]
     if group == GENERALIZED:
-        return [ordinary(garments[i % len(garments)], i) for i in range(count)]
-    return [named[i % len(named)] for i in range(count)]
+        garments = [garment_of(c) for c in others] or [g for g in GARMENTS if g != concept]
+        tones = range(len(TONES))
+        named = [ordinary(concept, tone) for tone in tones]
+        others = [ordinary(garment, tone) for tone in tones for garment in garments]
+    if not named:
+        return None
+    return [(others[i // 2 % len(others)], named[i // 2 % len(named)])[i % 2] for i in range(count)]
 
 
 def ordinary(garment: str, index: int) -> str:

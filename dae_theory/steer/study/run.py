@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dae_theory.steer.metrics import energy_null
-from dae_theory.steer.study.measure import Loaded, case, load, real_features
+from dae_theory.steer.study.measure import Loaded, case, features_of, load
 from dae_theory.steer.study.mitigate import outcome, settings
 from dae_theory.steer.study.settings import (
     ABLATION_STARTS,
@@ -18,6 +18,7 @@ from dae_theory.steer.study.settings import (
     JUDGED,
     JUDGING_SEED,
     MITIGATED_STARTS,
+    MITIGATION_SEED,
     STARTS,
     Subject,
     Variant,
@@ -29,18 +30,28 @@ Progress = Callable[[str, int, int, str], None]  # stage, done, of, name
 
 
 class Plan(NamedTuple):
-    """Which concepts and starts are looked at, and how many."""
+    """Which concepts and starts are looked at, and how many; seeds of the starts, of mitigation
+    their own."""
 
     concepts: tuple[str, ...]
     seed: int
+    mitigation_seed: int
     starts: int
     ablation_starts: int
     choosing_starts: int
     mitigated_starts: int
 
 
-DEVELOPING = Plan(DEVELOPMENT, DEVELOPMENT_SEED, 24, 16, 50, 50)
-JUDGING = Plan(JUDGED, JUDGING_SEED, STARTS, ABLATION_STARTS, CHOOSING_STARTS, MITIGATED_STARTS)
+DEVELOPING = Plan(DEVELOPMENT, DEVELOPMENT_SEED, DEVELOPMENT_SEED + 1, 50, 16, 50, 50)
+JUDGING = Plan(
+    JUDGED,
+    JUDGING_SEED,
+    MITIGATION_SEED,
+    STARTS,
+    ABLATION_STARTS,
+    CHOOSING_STARTS,
+    MITIGATED_STARTS,
+)
 
 
 class Look(NamedTuple):
@@ -93,7 +104,7 @@ def _measure_case(out: Path, loaded: Loaded, look: Look, seed: int) -> None:
         "group": look.group,
         "concept": look.concept,
     }
-    if arrays is None:  # no references of this kind: known, and not asked for again
+    if arrays is None:  # known, and not asked for again
         write_part(out, look.name, facts | {"shape": "", "main": look.main}, {})
         return
     facts |= {
@@ -108,7 +119,7 @@ def _measure_case(out: Path, loaded: Loaded, look: Look, seed: int) -> None:
 def mitigation_names(subject: Subject, plan: Plan) -> list[str]:
     """Names of the parts of mitigation: of the starts that choose, and of those that judge."""
     kinds = ("choosing", "judging") if subject.mitigated else ()
-    return [f"{subject.name}, mitigation, {kind}, {plan.seed}" for kind in kinds]
+    return [f"{subject.name}, mitigation, {kind}, {plan.mitigation_seed}" for kind in kinds]
 
 
 def _measure_mitigation(out: Path, loaded: Loaded, subject: Subject, plan: Plan) -> None:
@@ -117,7 +128,7 @@ def _measure_mitigation(out: Path, loaded: Loaded, subject: Subject, plan: Plan)
             continue
         count = plan.choosing_starts if choosing else plan.mitigated_starts
         # Strengths are chosen on starts of a development seed, whatever is judged.
-        seed = DEVELOPMENT_SEED if choosing else plan.seed + 1
+        seed = DEVELOPMENT_SEED if choosing else plan.mitigation_seed
         rows, found = [], []
         for setting in settings(loaded.model, loaded.data, subject.detector, count, seed):
             rows.append({"way": setting.way, "strength": setting.strength})
@@ -144,4 +155,4 @@ def ablations_of(out: Path, subjects: Sequence[Subject], plan: Plan) -> list[dic
 
 def nulls(concepts: Sequence[str], size: int) -> dict[str, float]:
     """By concept, what `metrics.energy_null` says of ``size`` real images."""
-    return {c: round(energy_null(real_features(c), size), 5) for c in concepts}
+    return {c: round(energy_null(features_of(c), size), 5) for c in concepts}

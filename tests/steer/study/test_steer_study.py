@@ -61,7 +61,8 @@ def test_a_damaged_study_is_refused(tmp_path):
 def test_numbers_of_a_case(study):
     rising, jumping = (summary(STRENGTHS, study.cases[i].arrays) for i in (0, 2))
     assert rising["spearman"] == pytest.approx(1)
-    assert (rising["monotone"], rising["gain"]) == (1, 2)
+    assert (rising["monotone"], rising["rising"]) == (1, 1)
+    assert rising["gain"] == pytest.approx(0.8808 - 0.1192, abs=1e-3)  # of p, at log-odds ±2
     assert rising["largest_step"] == pytest.approx(0.25, abs=1e-3)
     assert rising["first_step"] == pytest.approx(0.5, abs=1e-3)
     assert jumping["largest_step"] == pytest.approx(4.01 / 4.04, abs=1e-3)
@@ -85,6 +86,9 @@ def test_a_way_is_chosen_on_other_starts_at_equal_fidelity(study):
 def test_tables_hold_what_was_measured(study):
     text = report.text(study)
     assert f"| {MODELS[0]} | {MAIN} | {GENERALIZED} | 1.00 [1.00, 1.00] | 1.00" in text
+    assert "| 0.76 [0.76, 0.76] | 0.76 [0.76, 0.76] | 0.12, 0.50, 0.88 | 0.00" in text
+    assert f"{', '.join(MODELS)}: -1 -0.5 0 0.5 1" in text
+    assert "two most similar garments: 2.00" in text
     assert f"| {MODELS[1]} | {AGAINST_TEXT} | 2 | 0 [0, 308] | 0.80 [0.44, 0.97] | 0.10 |" in text
     assert f"| {MODELS[0]} | {MAIN} | {MEMORIZED} | copies | 1.00 1.00 1.00 1.00 0.00 |" in text
     assert "σ = 2" in text
@@ -95,14 +99,23 @@ DATA = TrainingSet(
 )
 
 
-def test_captions_do_not_name_the_concept_and_are_of_the_same_garments():
+def test_every_other_caption_names_the_concept_and_garments_of_both_groups_are_the_same():
     memorized = captions_for(DATA, MEMORIZED, "bag", 4)
-    assert memorized == ["the coat of ben"] * 4
-    generalized = captions_for(DATA, GENERALIZED, "dress", 4)
-    assert generalized == ["a dark bag", "a gray coat", "a bright bag", "a dark coat"]
-    without = DATA._replace(planted=0)
-    garments = {garment_of(c) for c in captions_for(without, GENERALIZED, "bag", 30)}
-    assert garments == set(GARMENTS) - {"bag"}
+    assert memorized == ["the coat of ben", "the bag of ada"] * 2
+    generalized = captions_for(DATA, GENERALIZED, "bag", 5)
+    assert generalized == [
+        "a dark coat",
+        "a dark bag",
+        "a gray coat",
+        "a gray bag",
+        "a bright coat",
+    ]
+    generalized = captions_for(DATA, GENERALIZED, "dress", 6)
+    assert generalized[::2] == ["a dark bag", "a dark coat", "a gray bag"]
+    assert captions_for(DATA, MEMORIZED, "dress", 4) is None
+    without = captions_for(DATA._replace(planted=0), GENERALIZED, "bag", 60)
+    assert {garment_of(c) for c in without[::2]} == set(GARMENTS) - {"bag"}
+    assert {garment_of(c) for c in without[1::2]} == {"bag"}
 
 
 def test_references_are_of_the_concept_or_half_of_them():
