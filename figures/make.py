@@ -3,7 +3,8 @@
 --from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep`, `dae_theory.deep.ladder`,
 `dae_theory.detect.study`, `dae_theory.steer.study` or `benchmarks.scaling`. Without it, the regimes
 that the figures need are run first, into OUT/run; the figures of the ladder and of the studies are
-drawn from those that come with the package. Exit status 0 when the figures are drawn, 2 on bad input.
+drawn from those that come with the package. Exit status 0 when the figures are drawn, 2 on bad
+input.
 """
 
 import importlib

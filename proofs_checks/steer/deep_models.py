@@ -204,7 +204,7 @@ RANDOM_WAY = of_outcomes("a random direction", way_exchanged(RANDOM_TEXT))
 SHARED = {"source": "docs/THEORY.md#steering", "part": "deep", "kind": Kind.CONFIRMATORY}
 HOW = "fixed before judged concepts and starts were looked at, at commit"
 FIRST = SHARED | {"origin": Origin(HOW, "24b27a5d6b7af8133a400a868b370d20e9a69a92")}
-SECOND = SHARED | {"origin": Origin(HOW, "TO BE SET")}
+SECOND = SHARED | {"origin": Origin(HOW, "e3002d0d2e0e95b593b38be0c6e6d855a5790908")}
 BOTH = (some_cells(8, GENERALIZED), some_cells(8, MEMORIZED))
 
 PAPER = (
