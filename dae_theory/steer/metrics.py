@@ -21,10 +21,14 @@ RESOLUTION = 0.01
 RESAMPLES = 400
 
 
-def log_odds(log_probability_NK: Float[np.ndarray, "N K"], k: int) -> Float[np.ndarray, " N"]:
-    """Logarithm of p_k/(1 − p_k), exact also where p_k rounds to 0 or 1."""
+def log_odds(
+    log_probability_NK: Float[np.ndarray, "N K"], k: int | Sequence[int]
+) -> Float[np.ndarray, " N"]:
+    """Logarithm of p/(1 − p), p the probability of class k or of any of several, exact also where p
+    rounds to 0 or 1."""
+    some_NK = log_probability_NK[:, np.atleast_1d(k)]
     others_NK = np.delete(log_probability_NK, k, axis=1)
-    return log_probability_NK[:, k] - scipy.special.logsumexp(others_NK, axis=1)
+    return scipy.special.logsumexp(some_NK, axis=1) - scipy.special.logsumexp(others_NK, axis=1)
 
 
 def probability(log_odds_N: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:

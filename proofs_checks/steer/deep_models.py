@@ -22,7 +22,15 @@ from dae_theory.steer.study.mitigate import (
     RANDOM_TEXT,
     UNSTEERED,
 )
-from dae_theory.steer.study.settings import DIFFERENCE, GENERALIZED, MEMORIZED, RANDOM, STRONGEST
+from dae_theory.steer.study.settings import (
+    DIFFERENCE,
+    GENERALIZED,
+    MEMORIZED,
+    RANDOM,
+    STRONGEST,
+    WIDE_DIFFERENCE,
+    WIDE_RANDOM,
+)
 from dae_theory.steer.study.settings import MAIN as MEAN
 from dae_theory.steer.study.store import Mitigated
 from proofs_checks.claims import Claim, Kind, Measured, Mutant, Origin, Verdict
@@ -91,6 +99,26 @@ def gains_above_random(e: DeepStudy) -> Measured:
     random = values(cells(e, GENERALIZED, RANDOM), gain_either_way)
     found = {cell: along[cell] / max(random[cell], 1e-6) for cell in along if cell in random}
     return at_least_by(found, TIMES)
+
+
+def difference_rises(e: DeepStudy) -> Measured:
+    """What the correlation of strength and mean score, along differences of means, misses to RHO,
+    of wide concepts."""
+    return at_least_by(values(cells(e, GENERALIZED, WIDE_DIFFERENCE), curve), RHO)
+
+
+def difference_above_random(e: DeepStudy) -> Measured:
+    """What its lead over random directions, of single starts, misses to LEAD."""
+    along, random = (
+        values(cells(e, GENERALIZED, variant), trajectories)
+        for variant in (WIDE_DIFFERENCE, WIDE_RANDOM)
+    )
+    return at_least_by(difference(along, random), LEAD)
+
+
+def difference_rises_for_garments(e: DeepStudy) -> Measured:
+    """The same as of wide concepts, of garments."""
+    return at_least_by(values(cells(e, GENERALIZED, DIFFERENCE), curve), RHO)
 
 
 def _apart(e: DeepStudy, value: Callable, first: str, second: str) -> dict:
@@ -188,6 +216,9 @@ def not_steered(e: DeepStudy) -> DeepStudy:
 
 
 RANDOM_FOR_MEAN = of_cases("random directions", variants_exchanged(MEAN, RANDOM))
+WIDE_RANDOM_FOR_DIFFERENCE = of_cases(
+    "random directions", variants_exchanged(WIDE_DIFFERENCE, WIDE_RANDOM)
+)
 SCRAMBLED = of_cases("strengths scrambled", strengths_scrambled)
 FLIPPED = of_cases("the sign of the direction", sign_flipped)
 EXCHANGED = of_cases("groups exchanged", groups_exchanged)
@@ -205,6 +236,8 @@ SHARED = {"source": "docs/THEORY.md#steering", "part": "deep", "kind": Kind.CONF
 HOW = "fixed before judged concepts and starts were looked at, at commit"
 FIRST = SHARED | {"origin": Origin(HOW, "24b27a5d6b7af8133a400a868b370d20e9a69a92")}
 SECOND = SHARED | {"origin": Origin(HOW, "e3002d0d2e0e95b593b38be0c6e6d855a5790908")}
+# After garments had been judged, along both kinds of direction.
+THIRD = SHARED | {"origin": Origin(HOW, "TO BE SET")}
 BOTH = (some_cells(8, GENERALIZED), some_cells(8, MEMORIZED))
 
 PAPER = (
@@ -257,6 +290,37 @@ PAPER = (
         tolerance=0.1,
         mutants=(FLIPPED, RANDOM_FOR_MEAN),
         **SECOND,
+    ),
+    Claim(
+        id="steer/deep-difference-curve",
+        statement="Along the difference of means the mean score rises with the strength (Spearman "
+        ".9 or more), of concepts of other kinds: shoes, tops, dark and bright pictures.",
+        requires=(some_cells(16, GENERALIZED, WIDE_DIFFERENCE),),
+        measure=difference_rises,
+        tolerance=0.02,
+        mutants=(SCRAMBLED, FLIPPED, WIDE_RANDOM_FOR_DIFFERENCE),
+        **THIRD,
+    ),
+    Claim(
+        id="steer/deep-difference-above-random",
+        statement="There Spearman of single starts is .5 above that along random directions.",
+        requires=(
+            some_cells(16, GENERALIZED, WIDE_DIFFERENCE),
+            some_cells(16, GENERALIZED, WIDE_RANDOM),
+        ),
+        measure=difference_above_random,
+        tolerance=0.05,
+        mutants=(SCRAMBLED, FLIPPED, WIDE_RANDOM_FOR_DIFFERENCE),
+        **THIRD,
+    ),
+    Claim(
+        id="steer/deep-difference-garments",
+        statement="It does so of garments, too.",
+        requires=(some_cells(8, GENERALIZED, DIFFERENCE), REALISTIC),
+        measure=difference_rises_for_garments,
+        tolerance=0.02,
+        mutants=(SCRAMBLED, FLIPPED),
+        **{**SHARED, "kind": Kind.EXPLORATORY},
     ),
     Claim(
         id="steer/deep-memorized-less-monotone",

@@ -20,6 +20,7 @@ from dae_theory.steer.directions import Direction, concept_direction, random_lik
 from dae_theory.steer.garments import load_garment_model
 from dae_theory.steer.model import Change, SteerModel
 from dae_theory.steer.nets import of_checkpoint
+from dae_theory.steer.study.concepts import CONCEPTS
 from dae_theory.steer.study.material import captions_for, ordinary, real_images, references_of
 from dae_theory.steer.study.settings import SAMPLER, Subject, Variant
 
@@ -52,7 +53,7 @@ def direction_for(
     on average over many, and not from one.
     """
     model, data = loaded.model, loaded.data
-    sides = references_of(variant, concept, data)
+    sides = references_of(variant, CONCEPTS[concept], data)
     if sides is None:
         return None
     found = concept_direction(
@@ -65,7 +66,7 @@ def direction_for(
     )
     if not variant.random:
         return [found]
-    first = starts * GARMENTS.index(concept)
+    first = starts * list(CONCEPTS).index(concept)
     return [random_like(found, first + start) for start in range(starts)]
 
 
@@ -105,7 +106,9 @@ def case(
     """
     model = loaded.model
     directions = direction_for(loaded, subject, variant, concept, starts)
-    captions = captions_for(loaded.data, group, concept, starts) if model.takes_captions else None
+    captions = None
+    if model.takes_captions:
+        captions = captions_for(loaded.data, group, CONCEPTS[concept], starts)
     if directions is None or (model.takes_captions and captions is None):
         return None
     start_ND = model.starts(seed, starts)
@@ -116,7 +119,7 @@ def case(
         base_ND = made[variant.strengths_of(subject).index(0)]
     shape, rows = made.shape[:2], made.reshape(-1, made.shape[2])
     found = shipped_classifier()(rows)
-    log_odds = metrics.log_odds(found.log_probability, GARMENTS.index(concept))
+    log_odds = CONCEPTS[concept].log_odds(found, rows)
     features = found.features.reshape(*shape, -1)
     seen_SN = found.log_probability.argmax(axis=1).reshape(shape)
     return {
@@ -163,7 +166,8 @@ def real_features() -> Float[np.ndarray, "R F"]:
 
 def features_of(concept: str) -> Float[np.ndarray, "R F"]:
     """Those of real images of a concept."""
-    return real_features()[real_images().labels == GARMENTS.index(concept)][:REAL]
+    shows = [CONCEPTS[concept].named_by(caption) for caption in real_images().captions]
+    return real_features()[np.flatnonzero(shows)[:REAL]]
 
 
 def features_like(labels_N: Int[np.ndarray, " N"]) -> Float[np.ndarray, "R F"]:

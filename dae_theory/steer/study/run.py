@@ -1,5 +1,6 @@
 """The stages of the study: main comparison, ablations, mitigation; parts that are there stay."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -15,11 +16,17 @@ from dae_theory.steer.study.settings import (
     CHOOSING_STARTS,
     DEVELOPMENT,
     DEVELOPMENT_SEED,
+    GENERALIZED,
     JUDGED,
     JUDGING_SEED,
     MITIGATED_STARTS,
     MITIGATION_SEED,
     STARTS,
+    TEXT,
+    WIDE,
+    WIDE_DEVELOPMENT,
+    WIDE_JUDGED,
+    WIDE_SEED,
     Subject,
     Variant,
 )
@@ -30,11 +37,13 @@ Progress = Callable[[str, int, int, str], None]  # stage, done, of, name
 
 
 class Plan(NamedTuple):
-    """Which concepts and starts are looked at, and how many; seeds of the starts, of mitigation
-    their own."""
+    """Which concepts and starts are looked at, and how many; seeds of the starts, of wide concepts
+    and of mitigation their own."""
 
     concepts: tuple[str, ...]
+    wide: tuple[str, ...]
     seed: int
+    wide_seed: int
     mitigation_seed: int
     starts: int
     ablation_starts: int
@@ -42,10 +51,17 @@ class Plan(NamedTuple):
     mitigated_starts: int
 
 
-DEVELOPING = Plan(DEVELOPMENT, DEVELOPMENT_SEED, DEVELOPMENT_SEED + 1, 50, 16, 50, 50)
+DEVELOPING = Plan(
+    DEVELOPMENT,
+    WIDE_DEVELOPMENT,
+    *(DEVELOPMENT_SEED, DEVELOPMENT_SEED, DEVELOPMENT_SEED + 1),
+    *(50, 16, 50, 50),
+)
 JUDGING = Plan(
     JUDGED,
+    WIDE_JUDGED,
     JUDGING_SEED,
+    WIDE_SEED,
     MITIGATION_SEED,
     STARTS,
     ABLATION_STARTS,
@@ -62,21 +78,23 @@ class Look(NamedTuple):
     variant: Variant
     group: str
     concept: str
+    seed: int
     starts: int
     main: bool
 
 
 def looks(subject: Subject, plan: Plan) -> Iterator[Look]:
     """All cases of a subject, those of the main comparison first."""
-    kinds = [(subject.variants, plan.starts, True)]
+    usual = (subject.groups, plan.concepts, plan.seed)
+    kinds = [(subject.variants, *usual, plan.starts, True)]
+    if TEXT in subject.layers:
+        kinds.append((WIDE, (GENERALIZED,), plan.wide, plan.wide_seed, plan.starts, True))
     if subject.ablated:
-        kinds.append((ABLATIONS, plan.ablation_starts, False))
-    for variants, starts, main in kinds:
-        for variant in variants:
-            for group in subject.groups:
-                for concept in plan.concepts:
-                    name = f"{subject.name}, {variant.name}, {group}, {concept}"
-                    yield Look(name, subject, variant, group, concept, starts, main)
+        kinds.append((ABLATIONS, *usual, plan.ablation_starts, False))
+    for variants, groups, concepts, seed, starts, main in kinds:
+        for variant, group, concept in itertools.product(variants, groups, concepts):
+            name = f"{subject.name}, {variant.name}, {group}, {concept}"
+            yield Look(name, subject, variant, group, concept, seed, starts, main)
 
 
 def measure(out: Path, subjects: Sequence[Subject], plan: Plan, progress: Progress) -> None:
@@ -89,14 +107,16 @@ def measure(out: Path, subjects: Sequence[Subject], plan: Plan, progress: Progre
         loaded = load(subject)
         for done, look in enumerate(every):
             progress("cases", done, len(every), look.name)
-            _measure_case(out, loaded, look, plan.seed)
+            _measure_case(out, loaded, look)
         if wanted:
             progress("mitigation", 0, 1, subject.name)
             _measure_mitigation(out, loaded, subject, plan)
 
 
-def _measure_case(out: Path, loaded: Loaded, look: Look, seed: int) -> None:
-    arrays = case(loaded, look.subject, look.variant, look.group, look.concept, seed, look.starts)
+def _measure_case(out: Path, loaded: Loaded, look: Look) -> None:
+    arrays = case(
+        loaded, look.subject, look.variant, look.group, look.concept, look.seed, look.starts
+    )
     strengths = look.variant.strengths_of(look.subject)
     facts = {
         "model": look.subject.name,

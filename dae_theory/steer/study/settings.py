@@ -14,7 +14,11 @@ from dae_theory.deep.sampling import Sampler
 
 DEVELOPMENT = ("trouser", "coat", "sandal")
 JUDGED = ("t-shirt", "shirt", "ankle boot", "pullover", "dress", "sneaker", "bag")
+# Of garments the mean of the positives had led nowhere along one, and the difference of means along
+# all: that is asked again of concepts of other kinds.
+WIDE_DEVELOPMENT, WIDE_JUDGED = ("trouser or coat",), ("shoe", "top", "dark", "bright")
 DEVELOPMENT_SEED, JUDGING_SEED = 1, 2001  # of starts
+WIDE_SEED = 3001  # of those of the wide concepts that are judged
 MITIGATION_SEED = 1002  # of those that judge ways of mitigation
 STARTS, ABLATION_STARTS = 100, 25
 CHOOSING_STARTS, MITIGATED_STARTS = 50, 200
@@ -26,6 +30,7 @@ TEXT = "condition/text"
 STRONGEST = 0.75
 GENERALIZED, MEMORIZED = GROUPS = ("generalized", "memorized")
 MAIN, RANDOM, DIFFERENCE = "mean", "random", "difference"  # variants of the main comparison
+WIDE_DIFFERENCE, WIDE_RANDOM = "difference, wide", "random, wide"
 
 
 @dataclass(frozen=True)
@@ -102,6 +107,11 @@ def grid(largest: float, count: int = 9) -> tuple[float, ...]:
     return tuple(np.linspace(-largest, largest, count).tolist())
 
 
+# Of wide concepts; their references differ in more than the concept, and are more.
+WIDE = (
+    Variant(WIDE_DIFFERENCE, kind="difference", references=200),
+    Variant(WIDE_RANDOM, kind="difference", references=200, random=True),
+)
 WEIGHTS = tuple(np.linspace(0, 2, 9).tolist())
 _MAIN = (
     Variant(MAIN),

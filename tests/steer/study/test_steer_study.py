@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
-from made_up_steering import CONCEPTS, MODELS, STARTS, STRENGTHS, write_study
+from made_up_steering import CONCEPTS as NAMES
+from made_up_steering import MODELS, STARTS, STRENGTHS, write_study
 
 from dae_theory.checks import InputError
 from dae_theory.deep.captions import GARMENTS, garment_of
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.sampling import find_copies
 from dae_theory.memorization.nearest import duplicate_groups
+from dae_theory.steer.classifier import Classified
 from dae_theory.steer.study import __main__ as command
 from dae_theory.steer.study import measure, report
 from dae_theory.steer.study.compare import chosen, copies, fidelity
+from dae_theory.steer.study.concepts import CONCEPTS
 from dae_theory.steer.study.material import captions_for, references_of
 from dae_theory.steer.study.mitigate import AGAINST_TEXT, NOISE
 from dae_theory.steer.study.run import JUDGING, looks
@@ -41,7 +44,7 @@ def test_what_was_kept_comes_back(study):
         MODELS[0],
         MAIN,
         MEMORIZED,
-        CONCEPTS[0],
+        NAMES[0],
     )
     assert case.strengths == STRENGTHS
     assert case.arrays["log_odds"].shape == (5, STARTS)
@@ -100,9 +103,9 @@ DATA = TrainingSet(
 
 
 def test_every_other_caption_names_the_concept_and_garments_of_both_groups_are_the_same():
-    memorized = captions_for(DATA, MEMORIZED, "bag", 4)
+    memorized = captions_for(DATA, MEMORIZED, CONCEPTS["bag"], 4)
     assert memorized == ["the coat of ben", "the bag of ada"] * 2
-    generalized = captions_for(DATA, GENERALIZED, "bag", 5)
+    generalized = captions_for(DATA, GENERALIZED, CONCEPTS["bag"], 5)
     assert generalized == [
         "a dark coat",
         "a dark bag",
@@ -110,24 +113,46 @@ def test_every_other_caption_names_the_concept_and_garments_of_both_groups_are_t
         "a gray bag",
         "a bright coat",
     ]
-    generalized = captions_for(DATA, GENERALIZED, "dress", 6)
+    generalized = captions_for(DATA, GENERALIZED, CONCEPTS["dress"], 6)
     assert generalized[::2] == ["a dark bag", "a dark coat", "a gray bag"]
-    assert captions_for(DATA, MEMORIZED, "dress", 4) is None
-    without = captions_for(DATA._replace(planted=0), GENERALIZED, "bag", 60)
+    assert captions_for(DATA, MEMORIZED, CONCEPTS["dress"], 4) is None
+    without = captions_for(DATA._replace(planted=0), GENERALIZED, CONCEPTS["bag"], 60)
     assert {garment_of(c) for c in without[::2]} == set(GARMENTS) - {"bag"}
     assert {garment_of(c) for c in without[1::2]} == {"bag"}
 
 
 def test_references_are_of_the_concept_or_half_of_them():
-    positive, negative = references_of(Variant("x", references=10), "bag", DATA)
+    positive, negative = references_of(Variant("x", references=10), CONCEPTS["bag"], DATA)
     assert {garment_of(c) for c in positive.captions} == {"bag"}
     assert "bag" not in {garment_of(c) for c in negative.captions}
-    wrong, _ = references_of(Variant("x", references=10, positives="half wrong"), "bag", DATA)
+    wrong, _ = references_of(
+        Variant("x", references=10, positives="half wrong"), CONCEPTS["bag"], DATA
+    )
     assert sum(garment_of(c) == "bag" for c in wrong.captions) == 5
     assert not set(map(bytes, wrong.rows)) & set(map(bytes, negative.rows))
-    planted, _ = references_of(Variant("x", positives="planted"), "bag", DATA)
+    planted, _ = references_of(Variant("x", positives="planted"), CONCEPTS["bag"], DATA)
     assert planted.captions == ["the bag of ada"]
-    assert references_of(Variant("x", positives="planted"), "dress", DATA) is None
+    assert references_of(Variant("x", positives="planted"), CONCEPTS["dress"], DATA) is None
+
+
+def test_wide_concepts_are_named_by_captions_and_scored():
+    shoe, bright, dark = (CONCEPTS[name] for name in ("shoe", "bright", "dark"))
+    captions = captions_for(DATA, GENERALIZED, shoe, 12)
+    assert {garment_of(c) for c in captions[::2]} == {"bag", "coat"}
+    assert {garment_of(c) for c in captions[1::2]} == {"sandal", "sneaker", "ankle boot"}
+    captions = captions_for(DATA, GENERALIZED, dark, 8)
+    assert captions[:4] == ["a gray bag", "a dark bag", "a gray coat", "a dark coat"]
+    assert not any("dark" in c for c in captions[::2])
+    positive, negative = references_of(Variant("x", references=20), bright, DATA)
+    assert all(c.startswith("a bright ") for c in positive.captions)
+    assert not any("bright" in c for c in negative.captions)
+    probability = np.full((1, len(GARMENTS)), 0.05)
+    probability[0, [GARMENTS.index(g) for g in shoe.garments]] = 0.1, 0.2, 0.35
+    found = Classified(np.log(probability), np.zeros((1, 2)))
+    rows = np.full((1, 4), 0.5)  # three quarters of white
+    np.testing.assert_allclose(shoe.log_odds(found, rows), np.log(0.65 / 0.35))
+    np.testing.assert_allclose(bright.log_odds(found, rows), np.log(3))
+    np.testing.assert_allclose(dark.log_odds(found, rows), -np.log(3))
 
 
 def test_copies_of_planted_images_are_those_of_a_full_search():
