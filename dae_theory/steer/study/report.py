@@ -20,6 +20,7 @@ from dae_theory.steer.study.mitigate import (
     UNSTEERED,
 )
 from dae_theory.steer.study.settings import GROUPS
+from dae_theory.steer.study.settings import RANDOM as RANDOM_VARIANT
 from dae_theory.steer.study.store import Case, Study
 from dae_theory.steer.study.summary import GAIN, summary
 
@@ -118,6 +119,16 @@ def main_table(study: Study) -> list[str]:
     return lines
 
 
+def chance_line(study: Study) -> str:
+    """How often one start is monotone along one random direction, by chance."""
+    some = [c for c in study.cases if (c.variant, c.group) == (RANDOM_VARIANT, GROUPS[0])]
+    rho = np.concatenate([TRAJECTORIES["Spearman"](c) for c in some])
+    return (
+        f"{GROUPS[0]} samples along random directions: Spearman of {len(rho)} single starts is "
+        f"above .9 in {np.mean(rho > 0.9):.2f}, below −.9 in {np.mean(rho < -0.9):.2f}"
+    )
+
+
 def difference_table(study: Study, variant: str) -> list[str]:
     """Generalized minus memorized samples, by the model: both made from the same starts."""
     lines = [
@@ -169,7 +180,8 @@ def ablation_table(study: Study) -> list[str]:
         for group in GROUPS:
             some = [r for r in rows if (r["variant"], r["group"]) == (variant, group)]
             if some:
-                cells = [f"{_mean(row[name] for row in some):.2f}" for name in NUMBERS]
+                means = [_mean(row[name] for row in some) for name in NUMBERS]
+                cells = [f"{mean:.2f}" if np.isfinite(mean) else "–" for mean in means]
                 lines.append("| " + " | ".join([variant, group, *cells, str(len(some))]) + " |")
     return lines
 
@@ -235,6 +247,7 @@ def text(study: Study) -> str:
             f"real images of the two most similar garments: {study.card['similar']:.2f}",
         ],
         main_table(study),
+        [chance_line(study)],
         *(difference_table(study, variant) for variant in variants),
         curve_table(study),
         [f"kept: cosine with the unsteered sample where resolved log-odds have gained {GAIN:g}"],

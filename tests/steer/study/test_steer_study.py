@@ -92,6 +92,7 @@ def test_tables_hold_what_was_measured(study):
     assert "| 0.76 [0.76, 0.76] | 0.76 [0.76, 0.76] | 0.12, 0.50, 0.88 | 0.00" in text
     assert f"{', '.join(MODELS)}: -1 -0.5 0 0.5 1" in text
     assert "two most similar garments: 2.00" in text
+    assert "Spearman of 12 single starts is above .9 in 0.00, below −.9 in 0.00" in text
     assert f"| {MODELS[1]} | {AGAINST_TEXT} | 2 | 0 [0, 308] | 0.80 [0.44, 0.97] | 0.10 |" in text
     assert f"| {MODELS[0]} | {MAIN} | {MEMORIZED} | copies | 1.00 1.00 1.00 1.00 0.00 |" in text
     assert "σ = 2" in text
