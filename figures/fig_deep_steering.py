@@ -1,8 +1,8 @@
 """What the strength of steering does in deep models: probability of the concept, by kind of sample.
 
 A panel a model with text. Thick lines are means over concepts along the mean of the concept's
-references, thin ones the concepts; dotted, generalized samples along random directions of equal
-norm, one a start. Every other start is under a caption of the concept.
+references, thin ones the concepts; dashed, along the difference of means; dotted, along random
+directions of equal norm, one a start. Every other start is under a caption of the concept.
 """
 
 import numpy as np
@@ -10,7 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from dae_theory.steer.metrics import probability
-from dae_theory.steer.study.settings import GENERALIZED, MAIN, MEMORIZED, RANDOM, SUBJECTS, TEXT
+from dae_theory.steer.study.settings import (
+    DIFFERENCE,
+    GENERALIZED,
+    MAIN,
+    MEMORIZED,
+    RANDOM,
+    SUBJECTS,
+    TEXT,
+)
 from dae_theory.steer.study.store import Case, Study
 from figures.style import GENERALIZING, MEMORIZING, NEUTRAL, TWO_COLUMNS, new_figure, panel_title
 
@@ -22,6 +30,7 @@ TEXT_MODELS = tuple(subject.name for subject in SUBJECTS if subject.layers == (T
 KINDS = (
     (MAIN, GENERALIZED, GENERALIZING, "-", "generalized"),
     (MAIN, MEMORIZED, MEMORIZING, "-", "memorized"),
+    (DIFFERENCE, GENERALIZED, GENERALIZING, "--", "difference of means"),
     (RANDOM, GENERALIZED, NEUTRAL, ":", "random directions"),
 )
 
@@ -47,5 +56,6 @@ def draw_model(axes: Axes, cases: list[Case]) -> None:
         if some:
             curves = [probability(c.arrays["log_odds"].astype(float)).mean(axis=1) for c in some]
             strengths = some[0].strengths
-            axes.plot(strengths, np.transpose(curves), line, color=colour, lw=0.5, alpha=0.4)
+            if variant == MAIN:
+                axes.plot(strengths, np.transpose(curves), line, color=colour, lw=0.5, alpha=0.4)
             axes.plot(strengths, np.mean(curves, axis=0), line, color=colour, lw=1.6, label=label)

@@ -25,7 +25,7 @@ def test_a_thick_line_is_the_mean_over_concepts_of_what_was_measured(folder, mon
         figure = fig_deep_steering.draw(Study.load(folder))
     assert [axes.get_title(loc="left")[4:] for axes in figure.axes] == list(MODELS)
     for axes in figure.axes:
-        assert len(axes.lines) == 3 * (len(CONCEPTS) + 1)
+        assert len(axes.lines) == 2 * (len(CONCEPTS) + 1) + 1
         named = {line.get_label(): line for line in axes.lines}
         for group, heights in RISING.items():
             x, y = named[group].get_data()

@@ -130,7 +130,8 @@ def chance_line(study: Study) -> str:
 
 
 def difference_table(study: Study, variant: str) -> list[str]:
-    """Generalized minus memorized samples, by the model: both made from the same starts."""
+    """Generalized minus memorized samples, by the model: both made from the same starts. Nothing
+    where no model has both."""
     lines = [
         f"| model (along {variant}) | " + " | ".join(TRAJECTORIES) + " |",
         "|" + "---|" * (1 + len(TRAJECTORIES)),
@@ -144,7 +145,7 @@ def difference_table(study: Study, variant: str) -> list[str]:
                 for value in TRAJECTORIES.values()
             ]
             lines.append("| " + " | ".join([model, *cells]) + " |")
-    return lines
+    return lines if len(lines) > 2 else []
 
 
 def curve_table(study: Study) -> list[str]:
@@ -255,4 +256,4 @@ def text(study: Study) -> str:
         mitigation_table(study),
         frontier_table(study),
     ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(part) for part in parts if part)
