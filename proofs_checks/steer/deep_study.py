@@ -136,7 +136,7 @@ def farthest(e: DeepStudy) -> float:
     return float(np.mean(distances)) / e.study.similar
 
 
-REALISTIC = below("distance to real images", 1, farthest)
+REALISTIC = below("distance to real images, in that of similar garments", 1, farthest)
 
 
 def some_mitigated(count: int) -> Requirement:
