@@ -14,8 +14,8 @@ from dae_theory.deep.sampling import Sampler
 
 DEVELOPMENT = ("trouser", "coat", "sandal")
 JUDGED = ("t-shirt", "shirt", "ankle boot", "pullover", "dress", "sneaker", "bag")
-# Of garments the mean of the positives had led nowhere along one, and the difference of means along
-# all: that is asked again of concepts of other kinds.
+# Along the mean of the positives the score of one judged garment did not rise, along the difference
+# of means those of all did: whether it does so of concepts of other kinds was asked afterwards.
 WIDE_DEVELOPMENT, WIDE_JUDGED = ("trouser or coat",), ("shoe", "top", "dark", "bright")
 DEVELOPMENT_SEED, JUDGING_SEED = 1, 2001  # of starts
 WIDE_SEED = 3001  # of those of the wide concepts that are judged
