@@ -1,9 +1,10 @@
 """Draw figures: ``python -m figures.make --figure=ID|--all --out=DIR [--from=DIR]``.
 
 --from is the --out of an earlier `proofs_checks.run`, `dae_theory.sweep`, `dae_theory.deep.ladder`,
-`dae_theory.detect.study` or `benchmarks.scaling`. Without it, the regimes that the figures need are
-run first, into OUT/run; the figures of the ladder and of the study are drawn from those that come
-with the package. Exit status 0 when the figures are drawn, 2 on bad input.
+`dae_theory.detect.study`, `dae_theory.steer.study` or `benchmarks.scaling`. Without it, the regimes
+that the figures need are run first, into OUT/run; the figures of the ladder and of the studies are
+drawn from those that come with the package. Exit status 0 when the figures are drawn, 2 on bad
+input.
 """
 
 import importlib
@@ -22,14 +23,20 @@ import figures
 from dae_theory.checks import InputError
 from dae_theory.commands import configure_jax, option, run_main
 from dae_theory.deep.ladder.store import MEASURED, Ladder
-from dae_theory.detect.study.store import MEASURED as STUDY_MEASURED
-from dae_theory.detect.study.store import Study
+from dae_theory.detect.study.store import MEASURED as DETECTION_MEASURED
+from dae_theory.detect.study.store import Study as Detection
+from dae_theory.steer.study.store import MEASURED as STEERING_MEASURED
+from dae_theory.steer.study.store import Study as Steering
 from figures.results import RunResults, load
 from figures.style import RC, save
 from figures.sweeps import ScalingResults, SweepResults
 
-Results = RunResults | SweepResults | ScalingResults | Ladder | Study
-IN_THE_PACKAGE = {Ladder: MEASURED, Study: STUDY_MEASURED}
+Results = RunResults | SweepResults | ScalingResults | Ladder | Detection | Steering
+IN_THE_PACKAGE = {
+    Ladder: MEASURED,
+    Detection: DETECTION_MEASURED,
+    Steering: STEERING_MEASURED,
+}
 
 
 @dataclass(frozen=True)
@@ -60,7 +67,7 @@ def source_of(module: ModuleType) -> type[Results]:
 
 def load_any(folder: Path) -> Results:
     """Read what a folder holds, a run or the like; InputError when there is nothing."""
-    for source in (Ladder, Study, SweepResults, ScalingResults):
+    for source in (Ladder, Detection, Steering, SweepResults, ScalingResults):
         if source.found_in(folder):
             return source.load(folder)
     return load(folder)

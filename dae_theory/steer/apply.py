@@ -34,7 +34,7 @@ class Steering:
 
 def steer_samples(
     model: SteerModel,
-    direction: Direction,
+    direction: Direction | Sequence[Direction],
     strengths: Sequence[float],
     start_ND: Float[np.ndarray, "N D"],
     captions: Sequence[str] | None = None,
@@ -44,7 +44,7 @@ def steer_samples(
 
     Args:
       model: what is sampled.
-      direction: of this very model.
+      direction: of this very model; or one for each start, all of the same layers.
       strengths: signed; 0 gives what the model makes without steering, bit for bit.
       start_ND: noise to sample from, as `SteerModel.starts` draws it.
       captions: one a start; None for a model without.
@@ -54,20 +54,26 @@ def steer_samples(
       (S, N, D), in the units of the model's rows.
 
     Raises:
-      InputError: for a direction of another model, strengths that are no finite numbers, or with
-        which samples are not finite; for an unknown branch, or a window that is not one.
+      InputError: for a direction of another model, more or fewer directions than starts, strengths
+        that are no finite numbers, or with which samples are not finite; for an unknown branch, or
+        a window that is not one.
     """
     strengths = checked_strengths(strengths)
-    direction.check_fits(model)
     count, moved_S = len(start_ND), strengths != 0
+    each = [direction] if isinstance(direction, Direction) else list(direction)
+    if len(each) not in (1, count):
+        raise InputError(f"direction: {count} starts take 1 or {count}, got {len(each)}")
+    for one in each:
+        one.check_fits(model)
     made = np.empty((len(strengths), *np.shape(start_ND)), np.float64)
     if not moved_S.all():
         # Without a shift, not with one of zero: a program that adds nothing rounds differently.
-        plain = replace(change_of(direction, np.zeros(count), steering), shifts={})
+        plain = replace(change_of(each[:1], np.zeros(count), steering), shifts={})
         made[~moved_S] = model.sample(start_ND, captions, plain)
     if moved_S.any():
         times = int(np.sum(moved_S))
-        change = change_of(direction, np.repeat(strengths[moved_S], count), steering)
+        every = each if len(each) == 1 else each * times
+        change = change_of(every, np.repeat(strengths[moved_S], count), steering)
         repeated = None if captions is None else list(captions) * times
         rows = model.sample(np.tile(start_ND, (times, 1)), repeated, change)
         made[moved_S] = rows.reshape(times, count, -1)
@@ -81,14 +87,17 @@ def steer_samples(
 
 
 def change_of(
-    direction: Direction, strength_N: Float[np.ndarray, " N"], steering: Steering | None = None
+    directions: Sequence[Direction],
+    strength_N: Float[np.ndarray, " N"],
+    steering: Steering | None = None,
 ) -> Change:
-    """What a direction does to N rows, each at a strength of its own."""
+    """What one direction, or one of each row, does to N rows, each at a strength of its own."""
     steering = Steering() if steering is None else steering
     shifts = {}
-    for layer, vector_C in direction.arrays.items():
-        length = np.linalg.norm(vector_C) if steering.relative else 1.0
-        shifts[layer] = np.asarray(strength_N)[:, None] * (vector_C / length)
+    for layer in directions[0].layers:
+        vectors = np.stack([direction.arrays[layer] for direction in directions])
+        lengths = np.linalg.norm(vectors, axis=1, keepdims=True) if steering.relative else 1.0
+        shifts[layer] = np.asarray(strength_N)[:, None] * (vectors / lengths)
     return Change(
         shifts,
         steering.relative,

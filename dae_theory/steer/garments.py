@@ -15,6 +15,7 @@ from dae_theory.checks import InputError, check_count
 from dae_theory.deep.captions import GARMENTS
 from dae_theory.deep.checkpoints import SHIPPED, Checkpoint, load_checkpoint
 from dae_theory.deep.images import SHIPPED_SIZE, known_fashion_images, shipped_images
+from dae_theory.files import read_npz
 from dae_theory.steer.directions import References
 
 
@@ -70,12 +71,19 @@ def load_garment_model(name: str | Path) -> Checkpoint:
     """A shipped checkpoint by name, or the path of an .npz file.
 
     Raises:
-      InputError: when there is no such model, it is damaged, or it was trained on other images.
+      InputError: when there is no such model, it is damaged, it was trained on other images, or it
+        is a ReLU net.
     """
     if str(name) not in SHIPPED and not Path(name).is_file():
         raise InputError(
             f"model: no file {name}; give the path of an .npz file beside its .json card, or one "
             f"of {', '.join(SHIPPED)}"
+        )
+    if str(name) not in SHIPPED and {"W1", "W2"} <= read_npz(Path(name)).keys():
+        raise InputError(
+            f"model: {name} holds a ReLU net, which makes no garments; steer it from Python: "
+            "steer.relu_nets.of_relu([(w1, w2)], levels) of what weights.read.read_weights reads, "
+            "directions.concept_direction and apply.steer_samples"
         )
     found = load_checkpoint(name)
     if found.config.data != "fashion_mnist" or found.config.network.size != SHIPPED_SIZE:

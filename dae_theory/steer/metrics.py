@@ -15,18 +15,31 @@ from dae_theory.statistics import CONFIDENCE, Interval
 
 SLACK = 0.05  # of its range that a trajectory may fall back and still counts as monotone
 SATURATED = 0.95  # of the largest gain
+# Probabilities nearer to 0 or to 1 are not told apart: the calibration error of the classifier that
+# comes with the package, .0095, rounded.
+RESOLUTION = 0.01
 RESAMPLES = 400
 
 
-def log_odds(log_probability_NK: Float[np.ndarray, "N K"], k: int) -> Float[np.ndarray, " N"]:
-    """Logarithm of p_k/(1 − p_k), exact also where p_k rounds to 0 or 1."""
+def log_odds(
+    log_probability_NK: Float[np.ndarray, "N K"], k: int | Sequence[int]
+) -> Float[np.ndarray, " N"]:
+    """Logarithm of p/(1 − p), p the probability of class k or of any of several, exact also where p
+    rounds to 0 or 1."""
+    some_NK = log_probability_NK[:, np.atleast_1d(k)]
     others_NK = np.delete(log_probability_NK, k, axis=1)
-    return log_probability_NK[:, k] - scipy.special.logsumexp(others_NK, axis=1)
+    return scipy.special.logsumexp(some_NK, axis=1) - scipy.special.logsumexp(others_NK, axis=1)
 
 
 def probability(log_odds_N: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
     """p of its log-odds."""
     return scipy.special.expit(log_odds_N)
+
+
+def resolved(log_odds_N: Float[np.ndarray, "*N"]) -> Float[np.ndarray, "*N"]:
+    """Log-odds, held between those of `RESOLUTION` and of 1 − `RESOLUTION`."""
+    end = scipy.special.logit(1 - RESOLUTION)
+    return np.clip(log_odds_N, -end, end)
 
 
 # --- of trajectories -----------------------------------------------------------------------------
@@ -52,6 +65,17 @@ def _centred_ranks(values_SN: np.ndarray) -> np.ndarray:
     equal_SN = np.sum(values_SN[None] == values_SN[:, None], axis=1)
     ranks_SN = below_SN + (equal_SN + 1) / 2
     return ranks_SN - ranks_SN.mean(axis=0)
+
+
+def rising(score_SN: Float[np.ndarray, "S N"]) -> Float[np.ndarray, " N"]:
+    """Goodman and Kruskal's γ of strength and score of each trajectory: of all pairs of strengths
+    whose scores differ, the share in which the stronger has the higher minus the share in which it
+    has the lower; NaN for a score that never changes."""
+    score_SN = check_samples(score_SN, "scores")
+    first, second = np.triu_indices(len(score_SN), 1)
+    sign_PN = np.sign(score_SN[second] - score_SN[first])
+    differ_N = np.sum(np.abs(sign_PN), axis=0)
+    return np.where(differ_N > 0, np.sum(sign_PN, axis=0) / np.fmax(differ_N, 1), np.nan)
 
 
 def monotone(score_SN: Float[np.ndarray, "S N"], slack: float = SLACK) -> Bool[np.ndarray, " N"]:
@@ -217,7 +241,7 @@ def energy_null(
 
 # --- intervals -----------------------------------------------------------------------------------
 
-Values = Sequence[Float[np.ndarray, "C N"]]
+Values = Sequence[Float[np.ndarray, "C N ..."]]
 
 
 def over_starts_and_concepts(
@@ -226,9 +250,9 @@ def over_starts_and_concepts(
     resamples: int = RESAMPLES,
     statistic: Callable[[np.ndarray], float] = np.nanmean,
 ) -> Interval:
-    """Mean over models of a statistic of (C, N) values, of C concepts and N starts a model, with
-    the percentile interval of the bootstrap over concepts and, within each, starts. NaN are left
-    out.
+    """Mean over models of a statistic of (C, N) values, of C concepts and N starts a model (or of
+    (C, N, S), of trajectories), with the percentile interval of the bootstrap over concepts and,
+    within each, starts. NaN are left out.
 
     Models are not drawn: the interval speaks of these models.
 
@@ -250,7 +274,7 @@ def over_starts_and_concepts(
 
 def _redrawn(random: np.random.Generator, value_CN: np.ndarray) -> np.ndarray:
     """Concepts drawn with replacement, then starts within each; never without a value."""
-    concepts, count = value_CN.shape
+    concepts, count = value_CN.shape[:2]
     while True:
         rows = random.integers(concepts, size=concepts)
         columns = random.integers(count, size=(concepts, count))

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+from jaxtyping import Float
 
 from dae_theory.steer import metrics
 from dae_theory.steer.study.settings import GENERALIZED, MAIN, MEMORIZED, SUBJECTS, TEXT
 from dae_theory.steer.study.store import Case, Mitigated, Study
-from proofs_checks.claims import Measured, Requirement, at_least
+from proofs_checks.claims import Measured, Requirement, at_least, below
 from proofs_checks.parts import DeepStudy
 
 Cell = tuple[str, str]  # model, concept
@@ -44,10 +45,31 @@ def trajectories(case: Case) -> float:
     return float(np.mean(metrics.spearman(np.array(case.strengths), odds_SN)))
 
 
+def chances(case: Case) -> Float[np.ndarray, "S N"]:
+    """Probability of the concept."""
+    return metrics.probability(case.arrays["log_odds"].astype(float))
+
+
 def curve(case: Case) -> float:
-    """Spearman's correlation of strength and the mean log-odds over starts."""
-    odds_S1 = case.arrays["log_odds"].astype(float).mean(axis=1)[:, None]
-    return float(metrics.spearman(np.array(case.strengths), odds_S1)[0])
+    """Spearman's correlation of strength and the mean probability over starts."""
+    chance_S1 = chances(case).mean(axis=1)[:, None]
+    return float(metrics.spearman(np.array(case.strengths), chance_S1)[0])
+
+
+def changes(case: Case) -> float:
+    """Mean over starts of γ, of log-odds that the classifier can tell apart."""
+    resolved_SN = metrics.resolved(case.arrays["log_odds"].astype(float))
+    return float(np.nanmean(metrics.rising(resolved_SN)))
+
+
+def gain(case: Case) -> float:
+    """Mean over starts of the probability gained from the lowest strength to the highest."""
+    return float(np.mean(chances(case)[-1] - chances(case)[0]))
+
+
+def gain_either_way(case: Case) -> float:
+    """The same, of its size."""
+    return float(np.mean(np.abs(chances(case)[-1] - chances(case)[0])))
 
 
 def first_share(case: Case) -> float:
@@ -104,6 +126,17 @@ def some_cells(
 ) -> Requirement:
     """There are so many cases of a group."""
     return at_least("cases", count, lambda e: len(cells(e, group, variant, models)))
+
+
+def farthest(e: DeepStudy) -> float:
+    """Energy distance of generalized samples to real images of the garments seen in them, at the
+    strength where it is largest, on average over cells; in that of the two most similar garments.
+    """
+    distances = [case.arrays["realism"].max() for case in cells(e, GENERALIZED).values()]
+    return float(np.mean(distances)) / e.study.similar
+
+
+REALISTIC = below("distance to real images, in that of similar garments", 1, farthest)
 
 
 def some_mitigated(count: int) -> Requirement:

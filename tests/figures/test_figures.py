@@ -45,7 +45,7 @@ IDS = {
     *("census", "copies", "denoisers", "detectors", "extraction", "gains", "reach", "remainder"),
     *("rays", "representations", "spectrum", "stationarity", "steering", "stored-columns"),
 }
-ELSEWHERE = {"phases", "scaling", "ladder", "prompt_free"}  # in files of their own
+ELSEWHERE = {"phases", "scaling", "ladder", "prompt_free", "deep_steering"}  # in files of their own
 OF_IMAGES = {"extraction", "stored-columns"}  # they need the memorize regime only
 FACTORS = (0.998, 1.0, 1.002)  # of the columns, one for each "seed": gains times their squares
 N_MEMORIZED = 4

@@ -8,7 +8,7 @@ from steer_models import LAYER, drawn_model, linear_model
 
 from dae_theory.checks import InputError
 from dae_theory.steer.apply import Steering, steer_samples
-from dae_theory.steer.directions import References, concept_direction
+from dae_theory.steer.directions import References, concept_direction, random_like
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +47,17 @@ def test_strength_zero_is_the_unsteered_sample_bit_for_bit():
     again = steer_samples(model, direction, [0.0, 1.0], start, captions)
     np.testing.assert_array_equal(again, made[1:])
     assert np.abs(made[0] - made[1]).max() > 1e-3
+
+
+def test_a_direction_for_each_start(direction):
+    others = [random_like(direction, seed) for seed in range(3)]
+    model, start = linear_model(), linear_model().starts(0, 3)
+    made = steer_samples(model, others, [-1.0, 0.0, 2.0], start)
+    for i, one in enumerate(others):
+        alone = steer_samples(model, one, [-1.0, 0.0, 2.0], start[i : i + 1])
+        np.testing.assert_allclose(made[:, i], alone[:, 0])
+    with pytest.raises(InputError, match="direction: 3 starts take 1 or 3, got 2"):
+        steer_samples(model, others[:2], [1.0], start)
 
 
 @pytest.mark.parametrize("strengths", [[], [np.nan], [1.0, np.inf], [[1.0]]])

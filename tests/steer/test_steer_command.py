@@ -13,8 +13,11 @@ from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.training import DeepConfig, init_state
 from dae_theory.steer import __main__ as command
-from dae_theory.steer.directions import load_direction
+from dae_theory.steer.apply import steer_samples
+from dae_theory.steer.directions import References, concept_direction, load_direction
 from dae_theory.steer.garments import first_images, load_garment_model
+from dae_theory.steer.relu_nets import of_relu
+from dae_theory.weights.read import read_weights
 
 FAST = ("--model=drawn", "--concept=bag", "--count=2", "--steps=2", "--references=4")
 
@@ -121,3 +124,20 @@ def test_what_is_missing_is_named(capsys, missing):
     given = [f"--{name}={value}" for name, value in usual.items() if name != missing]
     assert command.main(["steer", *given]) == 2
     assert f"{missing}: is missing" in capsys.readouterr().err
+
+
+def test_a_relu_net_is_steered_from_python_as_the_message_says(capsys, tmp_path):
+    random = np.random.default_rng(0)
+    w1_DP, x_ND = random.standard_normal((6, 4)), random.standard_normal((3, 6))
+    path = tmp_path / "net.npz"
+    np.savez(path, W1=w1_DP, W2=w1_DP / 9, X=x_ND, sigma=0.1, lam=0.01)
+    assert command.main(["steer", *FAST, f"--model={path}", f"--out={tmp_path}"]) == 2
+    error = capsys.readouterr().err
+    assert f"model: {path} holds a ReLU net" in error
+    assert error.count("\n") == 1
+    saved = read_weights(path)
+    model = of_relu([(saved.w1, saved.w2)], np.geomspace(2, 0.1, 5))
+    direction = concept_direction(model, "first sample", References(saved.problem.x[:1]))
+    made = steer_samples(model, direction, [0.0, 0.5], model.starts(0, 2))
+    assert made.shape == (2, 2, 6)
+    assert np.abs(made[1] - made[0]).max() > 1e-3

@@ -27,6 +27,20 @@ def test_spearman_is_scipy_s_with_ties():
     np.testing.assert_allclose(found[1:], expected)
 
 
+def test_gamma_is_of_the_pairs_that_differ():
+    late, once, flat, falling = [0, 0, 0, 0, 1], [0, 2, 1, 2, 3], [1] * 5, [4, 3, 2, 1, 0]
+    found = metrics.rising(np.array([late, once, flat, falling], float).T)
+    # of once, nine pairs differ, of which one falls
+    np.testing.assert_allclose(found, [1, 7 / 9, np.nan, -1])
+
+
+def test_log_odds_are_held_to_what_the_classifier_can_tell():
+    odds = np.array([-50.0, -1.0, 0.0, 3.0, 12.0])
+    found = metrics.probability(metrics.resolved(odds))
+    np.testing.assert_allclose(found[[0, -1]], [metrics.RESOLUTION, 1 - metrics.RESOLUTION])
+    np.testing.assert_allclose(found[1:-1], metrics.probability(odds[1:-1]))
+
+
 def test_monotone_allows_a_twentieth_of_the_range():
     rising = [0.0, 1, 2, 3, 4]
     little = [0.0, 2, 1.9, 3, 4]  # falls by .1 of 4

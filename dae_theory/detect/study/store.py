@@ -87,7 +87,7 @@ class Study:
     @staticmethod
     def found_in(folder: Path) -> bool:
         """Whether a folder holds a finished study."""
-        return (folder / CARD).is_file()
+        return all((folder / name).is_file() for name in (TABLE, CARD))
 
     @staticmethod
     def load(folder: Path = MEASURED) -> "Study":

@@ -19,6 +19,7 @@ from dae_theory.checks import InputError
 from dae_theory.commands import ProgressBar, configure_jax, option, run_main
 from dae_theory.files import reserve_folder
 from dae_theory.steer.study import report
+from dae_theory.steer.study.measure import most_similar
 from dae_theory.steer.study.run import (
     DEVELOPING,
     JUDGING,
@@ -28,7 +29,7 @@ from dae_theory.steer.study.run import (
     mitigation_names,
     nulls,
 )
-from dae_theory.steer.study.settings import ABLATIONS, SAMPLER, SUBJECTS
+from dae_theory.steer.study.settings import ABLATIONS, SAMPLER, SUBJECTS, WIDE
 from dae_theory.steer.study.store import MEASURED, Study, merge
 
 STAGES = {"development": DEVELOPING, "judging": JUDGING}
@@ -66,6 +67,7 @@ def study(options: Options) -> int:
         "plan": plan._asdict(),
         "sampler": asdict(SAMPLER),
         "subjects": [asdict(subject) for subject in SUBJECTS],
+        "wide": [asdict(variant) for variant in WIDE],
         "ablations": [asdict(variant) for variant in ABLATIONS],
     }
     with reserve_folder(out, fixed, "study"):
@@ -74,8 +76,9 @@ def study(options: Options) -> int:
         names = [look.name for s in SUBJECTS for look in looks(s, plan) if look.main]
         mitigated = [name for s in SUBJECTS for name in mitigation_names(s, plan)]
         ablations = ablations_of(out, SUBJECTS, plan)
-        null = nulls(plan.concepts, plan.starts)
-        done = merge(out, names, mitigated, command_of(options), ablations, null)
+        null = nulls((*plan.concepts, *plan.wide), plan.starts)
+        similar = round(most_similar(), 5)
+        done = merge(out, names, mitigated, command_of(options), ablations, null, similar)
     print(f"{out}: {done} parts")
     return 0
 

@@ -1,6 +1,7 @@
 """One case of the study: a model's samples of one group, steered towards one concept."""
 
 import functools
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -19,16 +20,13 @@ from dae_theory.steer.directions import Direction, concept_direction, random_lik
 from dae_theory.steer.garments import load_garment_model
 from dae_theory.steer.model import Change, SteerModel
 from dae_theory.steer.nets import of_checkpoint
-from dae_theory.steer.study.material import (
-    captions_for,
-    ordinary,
-    real_of,
-    references_of,
-)
+from dae_theory.steer.study.concepts import CONCEPTS
+from dae_theory.steer.study.material import captions_for, ordinary, real_images, references_of
 from dae_theory.steer.study.settings import SAMPLER, Subject, Variant
 
 Arrays = dict[str, np.ndarray]
 FILTER = 1000  # ordinary images that a copy is first compared with
+REAL = 200  # test images, about, that samples are compared with
 
 
 class Loaded(NamedTuple):
@@ -47,10 +45,15 @@ def load(subject: Subject) -> Loaded:
 
 
 def direction_for(
-    model: SteerModel, subject: Subject, variant: Variant, concept: str, data: TrainingSet
-) -> Direction | None:
-    """The direction of a variant; None where it has no references."""
-    sides = references_of(variant, concept, data)
+    loaded: Loaded, subject: Subject, variant: Variant, concept: str, starts: int
+) -> list[Direction] | None:
+    """The direction of a variant, or random ones, one a start; None where it has no references.
+
+    The responses to v and −v are each other's mirror image: what a random direction does is known
+    on average over many, and not from one.
+    """
+    model, data = loaded.model, loaded.data
+    sides = references_of(variant, CONCEPTS[concept], data)
     if sides is None:
         return None
     found = concept_direction(
@@ -61,14 +64,17 @@ def direction_for(
         layers=variant.layers_of(subject, model.layers),
         sigma=variant.sigma,
     )
-    return random_like(found, GARMENTS.index(concept)) if variant.random else found
+    if not variant.random:
+        return [found]
+    first = starts * list(CONCEPTS).index(concept)
+    return [random_like(found, first + start) for start in range(starts)]
 
 
 def samples_of(
     model: SteerModel,
     subject: Subject,
     variant: Variant,
-    direction: Direction | None,
+    directions: list[Direction],
     concept: str,
     captions: list[str] | None,
     start_ND: Float[np.ndarray, "N D"],
@@ -80,7 +86,7 @@ def samples_of(
         return np.stack([model.sample(start_ND, asked, change) for change in changes])
     steering = Steering(True, variant.first, variant.last, guidance=variant.guidance)
     return steer_samples(
-        model, direction, variant.strengths_of(subject), start_ND, captions, steering
+        model, directions, variant.strengths_of(subject), start_ND, captions, steering
     )
 
 
@@ -94,30 +100,40 @@ def case(
     starts: int,
 ) -> Arrays | None:
     """What is measured: log-odds of the concept (S, N), distance and cosine to the unsteered
-    sample (S, N), distances between neighbouring strengths (S − 1, N), copies (S, N), and the
-    energy distance of features to real images of the concept (S). None where the variant has no
-    references.
+    sample of the same guidance (S, N), distances between neighbouring strengths (S − 1, N), copies
+    (S, N), and the energy distance of features to real images of the garments that the classifier
+    sees (S). None where the variant has no references, or there are no samples of the group.
     """
-    model, data = loaded.model, loaded.data
-    direction = direction_for(model, subject, variant, concept, data)
-    if direction is None:
+    model = loaded.model
+    directions = direction_for(loaded, subject, variant, concept, starts)
+    captions = None
+    if model.takes_captions:
+        captions = captions_for(loaded.data, group, CONCEPTS[concept], starts)
+    if directions is None or (model.takes_captions and captions is None):
         return None
-    captions = captions_for(data, group, concept, starts) if model.takes_captions else None
     start_ND = model.starts(seed, starts)
-    base_ND = model.sample(start_ND, captions)
-    made = samples_of(model, subject, variant, direction, concept, captions, start_ND)
+    made = samples_of(model, subject, variant, directions, concept, captions, start_ND)
+    if variant.instead:
+        base_ND = model.sample(start_ND, captions)
+    else:
+        base_ND = made[variant.strengths_of(subject).index(0)]
     shape, rows = made.shape[:2], made.reshape(-1, made.shape[2])
     found = shipped_classifier()(rows)
-    log_odds = metrics.log_odds(found.log_probability, GARMENTS.index(concept))
+    log_odds = CONCEPTS[concept].log_odds(found, rows)
     features = found.features.reshape(*shape, -1)
-    real = real_features(concept)
+    seen_SN = found.log_probability.argmax(axis=1).reshape(shape)
     return {
         "log_odds": np.float16(log_odds.reshape(shape)),
         "distance": np.float16(metrics.distances(made, base_ND)),
         "cosine": np.float16(metrics.cosines(made, base_ND)),
         "path": np.float16(metrics.path_steps(made)),
         "copy": copies_of_stored(loaded, rows).reshape(shape),
-        "realism": np.float32([metrics.energy_distance(f, real) for f in features]),
+        "realism": np.float32(
+            [
+                metrics.energy_distance(f, features_like(seen_N))
+                for f, seen_N in zip(features, seen_SN, strict=True)
+            ]
+        ),
     }
 
 
@@ -143,6 +159,31 @@ def copies_of_stored(loaded: Loaded, rows_MD: Float[np.ndarray, "M D"]) -> Bool[
 
 
 @functools.cache
-def real_features(concept: str) -> Float[np.ndarray, "R F"]:
-    """The classifier's features of real images of a concept."""
-    return shipped_classifier()(real_of(concept)).features
+def real_features() -> Float[np.ndarray, "R F"]:
+    """The classifier's features of all real images."""
+    return shipped_classifier()(real_images().rows).features
+
+
+def features_of(concept: str) -> Float[np.ndarray, "R F"]:
+    """Those of real images of a concept."""
+    shows = [CONCEPTS[concept].named_by(caption) for caption in real_images().captions]
+    return real_features()[np.flatnonzero(shows)[:REAL]]
+
+
+def features_like(labels_N: Int[np.ndarray, " N"]) -> Float[np.ndarray, "R F"]:
+    """Those of about `REAL` real images, or of one a label, garments in the proportions of
+    ``labels_N``."""
+    labels, counts = np.unique(labels_N, return_counts=True)
+    of_each = [np.flatnonzero(real_images().labels == label) for label in labels]
+    room = min(len(index) // count for index, count in zip(of_each, counts, strict=True))
+    factor = min(room, -(-REAL // len(labels_N)))
+    chosen = [index[: factor * count] for index, count in zip(of_each, counts, strict=True)]
+    return real_features()[np.concatenate(chosen)]
+
+
+def most_similar() -> float:
+    """The smallest energy distance between real images of two garments."""
+    return min(
+        metrics.energy_distance(features_of(a), features_of(b))
+        for a, b in itertools.combinations(GARMENTS, 2)
+    )

@@ -5,7 +5,6 @@ what is kept of every sample is whether it is a copy of a planted image, whether
 the garment that the caption names, and, of all together, how far features are from real images.
 """
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -27,8 +26,8 @@ from dae_theory.steer.directions import (
 from dae_theory.steer.garments import first_images
 from dae_theory.steer.metrics import energy_distance
 from dae_theory.steer.model import Change, SteerModel
-from dae_theory.steer.study.material import REAL, ordinary, real_images
-from dae_theory.steer.study.measure import Loaded, copies_of_stored
+from dae_theory.steer.study.material import ordinary
+from dae_theory.steer.study.measure import Loaded, copies_of_stored, features_like
 from dae_theory.steer.study.settings import TEXT
 
 UNSTEERED, ORDINARY = "planted captions", "ordinary captions"
@@ -100,7 +99,7 @@ def settings(
     ways[RANDOM], ways[RANDOM_TEXT] = (random_like(ways[w], seed) for w in (AGAINST, AGAINST_TEXT))
     for way, direction in ways.items():
         for share in SHARES:
-            yield Setting(way, share, change_of(direction, np.full(count, share), Steering()))
+            yield Setting(way, share, change_of([direction], np.full(count, share), Steering()))
     for weight in WEIGHTS:
         yield Setting(GUIDANCE, 1 - weight, Change(guidance=weight))
     noise_NC = np.random.default_rng(seed).standard_normal((count, model.layers[TEXT]))
@@ -126,17 +125,5 @@ def outcome(loaded: Loaded, setting: Setting, seed: int, count: int) -> Outcome:
     return Outcome(
         copies_of_stored(loaded, rows),
         found.log_probability.argmax(axis=1) == wanted_N,
-        energy_distance(found.features, features_like(tuple(garments))),
+        energy_distance(found.features, features_like(wanted_N)),
     )
-
-
-@functools.cache
-def features_like(garments: tuple[str, ...]) -> np.ndarray:
-    """Features of real images, garments in the proportions of ``garments``."""
-    real = real_images()
-    names, counts = np.unique(garments, return_counts=True)
-    of_each = [np.flatnonzero(real.labels == GARMENTS.index(name)) for name in names]
-    room = min(len(index) // count for index, count in zip(of_each, counts, strict=True))
-    factor = min(room, -(-REAL // len(garments)))
-    chosen = [index[: factor * count] for index, count in zip(of_each, counts, strict=True)]
-    return shipped_classifier()(real.rows[np.concatenate(chosen)]).features

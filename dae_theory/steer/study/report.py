@@ -20,22 +20,34 @@ from dae_theory.steer.study.mitigate import (
     UNSTEERED,
 )
 from dae_theory.steer.study.settings import GROUPS
+from dae_theory.steer.study.settings import RANDOM as RANDOM_VARIANT
 from dae_theory.steer.study.store import Case, Study
 from dae_theory.steer.study.summary import GAIN, summary
 
 WAYS = (AGAINST_TEXT, RANDOM_TEXT, NOISE, GUIDANCE, AGAINST, RANDOM, BLOCKED)
-NUMBERS = ("spearman", "monotone", "first_step", "largest_step", "uniformity", "gain", "kept")
+HALVES = ("of others' captions", "of the concept's")  # as `material.captions_for` takes turns
+NUMBERS = (
+    *("spearman_of_mean", "spearman", "rising", "monotone", "first_step", "largest_step"),
+    *("gain", "kept"),
+)
 TRAJECTORIES: dict[str, Callable[[Case], np.ndarray]] = {
     "Spearman": lambda c: metrics.spearman(np.array(c.strengths), _odds(c)),
-    "monotone": lambda c: metrics.monotone(_odds(c)).astype(float),
+    "γ": lambda c: metrics.rising(metrics.resolved(_odds(c))),
+    "monotone": lambda c: metrics.monotone(_chance(c)).astype(float),
     "largest step": lambda c: metrics.largest_share(_path(c)),
     "first step": lambda c: metrics.first_share(_path(c)[_zero(c) :]),
     "uniformity": lambda c: metrics.uniformity(_path(c)),
+    "gain": lambda c: _chance(c)[-1] - _chance(c)[0],
+    "its size": lambda c: np.abs(_chance(c)[-1] - _chance(c)[0]),
 }
 
 
 def _odds(case: Case) -> np.ndarray:
     return case.arrays["log_odds"].astype(float)
+
+
+def _chance(case: Case) -> np.ndarray:
+    return metrics.probability(_odds(case))
 
 
 def _path(case: Case) -> np.ndarray:
@@ -63,58 +75,87 @@ def kinds(study: Study) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys((c.model, c.variant, c.group) for c in study.cases))
 
 
+def _over_starts(value_CN: np.ndarray) -> str:
+    """The mean and its interval; '–' where there is no value."""
+    if not np.isfinite(value_CN).any():
+        return "–"
+    return shown(metrics.over_starts_and_concepts([value_CN]))
+
+
+def of_curve(cases: Sequence[Case], first: int | None = None) -> Interval:
+    """Mean over concepts of Spearman's correlation of strength and mean probability over starts,
+    with its interval; of one of HALVES where ``first`` is given."""
+    strength_S = np.array(cases[0].strengths)
+
+    def value(chance_CNS: np.ndarray) -> float:
+        return float(np.mean(metrics.spearman(strength_S, chance_CNS.mean(axis=1).T)))
+
+    some = slice(None) if first is None else slice(first, None, len(HALVES))
+    chances_CNS = np.stack([_chance(case).T[some] for case in cases])
+    return metrics.over_starts_and_concepts([chances_CNS], statistic=value)
+
+
 def main_table(study: Study) -> list[str]:
-    """A line a model, variant and group: statistics of trajectories with intervals over concepts
-    and starts, and the probability of the concept before and after."""
-    names = [*TRAJECTORIES, "probability at 0", "at the end", "copies at 0", "at the end"]
+    """A line a model, variant and group: Spearman's correlation of the mean probability over
+    starts, statistics of trajectories, with intervals over concepts and starts, and probability of
+    the concept and copies at the lowest strength, at 0 and at the highest."""
+    names = ["Spearman of the mean", *HALVES, *TRAJECTORIES, "probability", "copies"]
     lines = [
         "| model | along | samples | " + " | ".join(names) + " |",
         "|" + "---|" * (3 + len(names)),
     ]
     for kind in kinds(study):
         found = of(study, *kind)
-        cells = [
-            shown(metrics.over_starts_and_concepts([np.stack([value(c) for c in found])]))
-            for value in TRAJECTORIES.values()
+        cells = [shown(of_curve(found))]
+        cells += [shown(of_curve(found, first)) for first in range(len(HALVES))]
+        cells += [
+            _over_starts(np.stack([value(c) for c in found])) for value in TRAJECTORIES.values()
         ]
-        chance = np.mean([metrics.probability(_odds(c)).mean(axis=1) for c in found], axis=0)
+        chance = np.mean([_chance(c).mean(axis=1) for c in found], axis=0)
         copied = np.mean([c.arrays["copy"].mean(axis=1) for c in found], axis=0)
-        zero = _zero(found[0])
-        ends = [*chance[[zero, -1]], *copied[[zero, -1]]]
-        cells += [f"{number:.2f}" for number in ends]
+        at = [0, _zero(found[0]), -1]
+        cells += [", ".join(f"{number:.2f}" for number in some[at]) for some in (chance, copied)]
         lines.append("| " + " | ".join([*kind, *cells]) + " |")
     return lines
 
 
+def chance_line(study: Study) -> str:
+    """How often one start is monotone along one random direction, by chance."""
+    some = [c for c in study.cases if (c.variant, c.group) == (RANDOM_VARIANT, GROUPS[0])]
+    rho = np.concatenate([TRAJECTORIES["Spearman"](c) for c in some])
+    return (
+        f"{GROUPS[0]} samples along random directions: Spearman of {len(rho)} single starts is "
+        f"above .9 in {np.mean(rho > 0.9):.2f}, below −.9 in {np.mean(rho < -0.9):.2f}"
+    )
+
+
 def difference_table(study: Study, variant: str) -> list[str]:
-    """Generalized minus memorized samples, by the model: both made from the same starts."""
+    """Generalized minus memorized samples, by the model: both made from the same starts. Nothing
+    where no model has both."""
     lines = [
         f"| model (along {variant}) | " + " | ".join(TRAJECTORIES) + " |",
         "|" + "---|" * (1 + len(TRAJECTORIES)),
     ]
     for model in dict.fromkeys(c.model for c in study.cases):
-        pairs = list(zip(*(of(study, model, variant, group) for group in GROUPS), strict=False))
+        sides = [{c.concept: c for c in of(study, model, variant, group)} for group in GROUPS]
+        pairs = [(side, sides[1][name]) for name, side in sides[0].items() if name in sides[1]]
         if pairs:
             cells = [
-                shown(
-                    metrics.over_starts_and_concepts(
-                        [np.stack([value(a) - value(b) for a, b in pairs])]
-                    )
-                )
+                _over_starts(np.stack([value(a) - value(b) for a, b in pairs]))
                 for value in TRAJECTORIES.values()
             ]
             lines.append("| " + " | ".join([model, *cells]) + " |")
-    return lines
+    return lines if len(lines) > 2 else []
 
 
 def curve_table(study: Study) -> list[str]:
     """By strength: probability of the concept, share of copies, energy distance to real images of
-    the concept, as means over concepts."""
+    the garments seen, as means over concepts."""
     lines = ["| model | along | samples | what | by strength |", "|---|---|---|---|---|"]
     for kind in kinds(study):
         found = of(study, *kind)
         rows = {
-            "probability": [metrics.probability(_odds(c)).mean(axis=1) for c in found],
+            "probability": [_chance(c).mean(axis=1) for c in found],
             "copies": [c.arrays["copy"].mean(axis=1) for c in found],
             "from real images": [c.arrays["realism"] for c in found],
         }
@@ -140,7 +181,8 @@ def ablation_table(study: Study) -> list[str]:
         for group in GROUPS:
             some = [r for r in rows if (r["variant"], r["group"]) == (variant, group)]
             if some:
-                cells = [f"{_mean(row[name] for row in some):.2f}" for name in NUMBERS]
+                means = [_mean(row[name] for row in some) for name in NUMBERS]
+                cells = [f"{mean:.2f}" if np.isfinite(mean) else "–" for mean in means]
                 lines.append("| " + " | ".join([variant, group, *cells, str(len(some))]) + " |")
     return lines
 
@@ -187,20 +229,31 @@ def frontier_table(study: Study) -> list[str]:
     return lines
 
 
+def strengths(study: Study) -> list[str]:
+    """A line for each grid of strengths: the models that it is of."""
+    grids = dict.fromkeys(c.strengths for c in study.cases)
+    named = {g: dict.fromkeys(c.model for c in study.cases if c.strengths == g) for g in grids}
+    return [f"{', '.join(named[g])}: {' '.join(f'{s:.4g}' for s in g)}" for g in grids]
+
+
 def text(study: Study) -> str:
     """All tables."""
     variants: Sequence[str] = tuple(dict.fromkeys(c.variant for c in study.cases))
     null = ", ".join(f"{name} {value:.2f}" for name, value in study.card["null"].items())
-    strengths = " ".join(f"{s:g}" for s in study.cases[0].strengths)
     parts = [
         [study.card["command"]],
-        [f"strengths: {strengths}", f"real images against others, 95%: {null}"],
+        [
+            *strengths(study),
+            f"real images against others, 95%: {null}",
+            f"real images of the two most similar garments: {study.card['similar']:.2f}",
+        ],
         main_table(study),
+        [chance_line(study)],
         *(difference_table(study, variant) for variant in variants),
         curve_table(study),
-        [f"kept: cosine with the unsteered sample where log-odds have gained {GAIN:g}"],
+        [f"kept: cosine with the unsteered sample where resolved log-odds have gained {GAIN:g}"],
         ablation_table(study),
         mitigation_table(study),
         frontier_table(study),
     ]
-    return "\n\n".join("\n".join(part) for part in parts)
+    return "\n\n".join("\n".join(part) for part in parts if part)

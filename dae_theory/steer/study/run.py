@@ -1,5 +1,6 @@
 """The stages of the study: main comparison, ablations, mitigation; parts that are there stay."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -7,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dae_theory.steer.metrics import energy_null
-from dae_theory.steer.study.measure import Loaded, case, load, real_features
+from dae_theory.steer.study.measure import Loaded, case, features_of, load
 from dae_theory.steer.study.mitigate import outcome, settings
 from dae_theory.steer.study.settings import (
     ABLATION_STARTS,
@@ -15,10 +16,17 @@ from dae_theory.steer.study.settings import (
     CHOOSING_STARTS,
     DEVELOPMENT,
     DEVELOPMENT_SEED,
+    GENERALIZED,
     JUDGED,
     JUDGING_SEED,
     MITIGATED_STARTS,
+    MITIGATION_SEED,
     STARTS,
+    TEXT,
+    WIDE,
+    WIDE_DEVELOPMENT,
+    WIDE_JUDGED,
+    WIDE_SEED,
     Subject,
     Variant,
 )
@@ -29,18 +37,37 @@ Progress = Callable[[str, int, int, str], None]  # stage, done, of, name
 
 
 class Plan(NamedTuple):
-    """Which concepts and starts are looked at, and how many."""
+    """Which concepts and starts are looked at, and how many; seeds of the starts, of wide concepts
+    and of mitigation their own."""
 
     concepts: tuple[str, ...]
+    wide: tuple[str, ...]
     seed: int
+    wide_seed: int
+    mitigation_seed: int
     starts: int
     ablation_starts: int
     choosing_starts: int
     mitigated_starts: int
 
 
-DEVELOPING = Plan(DEVELOPMENT, DEVELOPMENT_SEED, 24, 16, 50, 50)
-JUDGING = Plan(JUDGED, JUDGING_SEED, STARTS, ABLATION_STARTS, CHOOSING_STARTS, MITIGATED_STARTS)
+DEVELOPING = Plan(
+    DEVELOPMENT,
+    WIDE_DEVELOPMENT,
+    *(DEVELOPMENT_SEED, DEVELOPMENT_SEED, DEVELOPMENT_SEED + 1),
+    *(50, 16, 50, 50),
+)
+JUDGING = Plan(
+    JUDGED,
+    WIDE_JUDGED,
+    JUDGING_SEED,
+    WIDE_SEED,
+    MITIGATION_SEED,
+    STARTS,
+    ABLATION_STARTS,
+    CHOOSING_STARTS,
+    MITIGATED_STARTS,
+)
 
 
 class Look(NamedTuple):
@@ -51,21 +78,23 @@ class Look(NamedTuple):
     variant: Variant
     group: str
     concept: str
+    seed: int
     starts: int
     main: bool
 
 
 def looks(subject: Subject, plan: Plan) -> Iterator[Look]:
     """All cases of a subject, those of the main comparison first."""
-    kinds = [(subject.variants, plan.starts, True)]
+    usual = (subject.groups, plan.concepts, plan.seed)
+    kinds = [(subject.variants, *usual, plan.starts, True)]
+    if TEXT in subject.layers:
+        kinds.append((WIDE, (GENERALIZED,), plan.wide, plan.wide_seed, plan.starts, True))
     if subject.ablated:
-        kinds.append((ABLATIONS, plan.ablation_starts, False))
-    for variants, starts, main in kinds:
-        for variant in variants:
-            for group in subject.groups:
-                for concept in plan.concepts:
-                    name = f"{subject.name}, {variant.name}, {group}, {concept}"
-                    yield Look(name, subject, variant, group, concept, starts, main)
+        kinds.append((ABLATIONS, *usual, plan.ablation_starts, False))
+    for variants, groups, concepts, seed, starts, main in kinds:
+        for variant, group, concept in itertools.product(variants, groups, concepts):
+            name = f"{subject.name}, {variant.name}, {group}, {concept}"
+            yield Look(name, subject, variant, group, concept, seed, starts, main)
 
 
 def measure(out: Path, subjects: Sequence[Subject], plan: Plan, progress: Progress) -> None:
@@ -78,14 +107,16 @@ def measure(out: Path, subjects: Sequence[Subject], plan: Plan, progress: Progre
         loaded = load(subject)
         for done, look in enumerate(every):
             progress("cases", done, len(every), look.name)
-            _measure_case(out, loaded, look, plan.seed)
+            _measure_case(out, loaded, look)
         if wanted:
             progress("mitigation", 0, 1, subject.name)
             _measure_mitigation(out, loaded, subject, plan)
 
 
-def _measure_case(out: Path, loaded: Loaded, look: Look, seed: int) -> None:
-    arrays = case(loaded, look.subject, look.variant, look.group, look.concept, seed, look.starts)
+def _measure_case(out: Path, loaded: Loaded, look: Look) -> None:
+    arrays = case(
+        loaded, look.subject, look.variant, look.group, look.concept, look.seed, look.starts
+    )
     strengths = look.variant.strengths_of(look.subject)
     facts = {
         "model": look.subject.name,
@@ -93,7 +124,7 @@ def _measure_case(out: Path, loaded: Loaded, look: Look, seed: int) -> None:
         "group": look.group,
         "concept": look.concept,
     }
-    if arrays is None:  # no references of this kind: known, and not asked for again
+    if arrays is None:  # known, and not asked for again
         write_part(out, look.name, facts | {"shape": "", "main": look.main}, {})
         return
     facts |= {
@@ -108,7 +139,7 @@ def _measure_case(out: Path, loaded: Loaded, look: Look, seed: int) -> None:
 def mitigation_names(subject: Subject, plan: Plan) -> list[str]:
     """Names of the parts of mitigation: of the starts that choose, and of those that judge."""
     kinds = ("choosing", "judging") if subject.mitigated else ()
-    return [f"{subject.name}, mitigation, {kind}, {plan.seed}" for kind in kinds]
+    return [f"{subject.name}, mitigation, {kind}, {plan.mitigation_seed}" for kind in kinds]
 
 
 def _measure_mitigation(out: Path, loaded: Loaded, subject: Subject, plan: Plan) -> None:
@@ -117,7 +148,7 @@ def _measure_mitigation(out: Path, loaded: Loaded, subject: Subject, plan: Plan)
             continue
         count = plan.choosing_starts if choosing else plan.mitigated_starts
         # Strengths are chosen on starts of a development seed, whatever is judged.
-        seed = DEVELOPMENT_SEED if choosing else plan.seed + 1
+        seed = DEVELOPMENT_SEED if choosing else plan.mitigation_seed
         rows, found = [], []
         for setting in settings(loaded.model, loaded.data, subject.detector, count, seed):
             rows.append({"way": setting.way, "strength": setting.strength})
@@ -144,4 +175,4 @@ def ablations_of(out: Path, subjects: Sequence[Subject], plan: Plan) -> list[dic
 
 def nulls(concepts: Sequence[str], size: int) -> dict[str, float]:
     """By concept, what `metrics.energy_null` says of ``size`` real images."""
-    return {c: round(energy_null(real_features(c), size), 5) for c in concepts}
+    return {c: round(energy_null(features_of(c), size), 5) for c in concepts}

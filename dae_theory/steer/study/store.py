@@ -27,7 +27,7 @@ from dae_theory.files import (
 
 TABLE, CARD = "study.npz", "study.json"
 MEASURED = Path(__file__).parent / "measured"
-SCHEMA = 1
+SCHEMA = 2
 CASE = ("model", "variant", "group", "concept")  # what a case is known by
 COLUMNS = ("log_odds", "distance", "cosine", "path", "copy", "realism")
 OUTCOME = ("copy", "faithful", "realism")
@@ -81,7 +81,7 @@ class Study:
     @staticmethod
     def found_in(folder: Path) -> bool:
         """Whether a folder holds a finished study."""
-        return (folder / CARD).is_file()
+        return all((folder / name).is_file() for name in (TABLE, CARD))
 
     @staticmethod
     def load(folder: Path = MEASURED) -> "Study":
@@ -90,7 +90,7 @@ class Study:
         Raises:
           InputError: when one is missing or damaged, or the numbers are not those of the card.
         """
-        keys = ("schema", "command", "sha256", "cases", "mitigated", "ablations", "null")
+        keys = ("schema", "command", "sha256", "cases", "mitigated", "ablations", "null", "similar")
         card = read_settings(folder / CARD, keys)
         path = folder / TABLE
         table = read_npz(path)
@@ -115,6 +115,11 @@ class Study:
             for row, setting in enumerate(facts["settings"])
         )
         return Study(folder, card, cases, mitigated)
+
+    @property
+    def similar(self) -> float:
+        """The smallest energy distance between real images of two garments."""
+        return self.card["similar"]
 
     def null(self, concept: str) -> float:
         """What the energy distance of real images of a concept to others exceeds in 5%."""
@@ -152,6 +157,7 @@ def merge(
     command: str,
     ablations: Sequence[dict],
     null: Mapping[str, float],
+    similar: float,
 ) -> int:
     """Write study.npz and study.json of the parts that are there; returns how many.
 
@@ -162,6 +168,8 @@ def merge(
     cases, outcomes = [], []
     for name in (name for name in names if part_path(out, name).exists()):
         facts, arrays = read_part(out, name, ("model", "shape"))
+        if not facts["shape"]:  # no samples of this kind
+            continue
         first = f"{facts['shape']}/{COLUMNS[0]}"
         cases.append(facts | {"row": len(rows.get(first, ()))})
         for column in COLUMNS:
@@ -184,6 +192,7 @@ def merge(
             "device": jax.devices()[0].device_kind,
         },
         "null": dict(null),
+        "similar": similar,
         "cases": cases,
         "mitigated": outcomes,
         "ablations": list(ablations),

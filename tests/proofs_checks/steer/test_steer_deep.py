@@ -1,8 +1,12 @@
 """Claims on deep models: values by hand on made-up cases; verdicts and mutants on the study."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from dae_theory.steer.metrics import probability
 from dae_theory.steer.study.settings import GENERALIZED, MAIN, MEMORIZED
 from dae_theory.steer.study.store import Case
 from proofs_checks.claims import Verdict, check
@@ -48,6 +52,28 @@ def test_values_of_a_case():
     assert deep_study.left_at(0.5)(copied) == pytest.approx(0.5)
     assert deep_study.sign_flipped(case).arrays["log_odds"][:, 0].tolist() == [3, 4, 2, 1, 0]
     assert deep_study.groups_exchanged(case).group == MEMORIZED
+
+
+def test_values_of_probabilities():
+    # One start falls where the classifier cannot tell, the other half as often as it rises.
+    odds = np.array([[-9.0, -1], [-10, 0], [-2, 1], [1, 0.5], [2, 0]])
+    case = replace(made_up([0] * 5, [1] * 4), arrays={"log_odds": odds})
+    rises = [1, (6 - 3) / 9]  # of the second start's ten pairs three fall and one does not differ
+    assert deep_study.changes(case) == pytest.approx(np.mean(rises))
+    ends = probability(odds[[0, -1]])
+    assert deep_study.gain(case) == pytest.approx(np.mean(ends[1] - ends[0]))
+    flipped = deep_study.sign_flipped(case)
+    assert deep_study.gain(flipped) == pytest.approx(-deep_study.gain(case))
+    assert deep_study.gain_either_way(flipped) == pytest.approx(deep_study.gain(case))
+
+
+def test_the_farthest_from_real_images_is_in_units_of_similar_garments():
+    near, far = (
+        Case("told-dit", MAIN, GENERALIZED, name, (0.0, 1.0), {"realism": np.array([0.1, end])})
+        for name, end in (("bag", 1.0), ("dress", 3.0))
+    )
+    study = SimpleNamespace(cases=(near, far), similar=4.0)
+    assert deep_study.farthest(SimpleNamespace(study=study)) == pytest.approx(0.5)
 
 
 def test_shortfalls_are_one_sided():

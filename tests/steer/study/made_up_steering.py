@@ -83,8 +83,12 @@ def write_study(out):
             write_part(out, mitigated[-1], facts, found)
     ablation = {"model": MODELS[0], "variant": "σ = 2", "group": GENERALIZED, "concept": "dress"}
     numbers = dict.fromkeys(
-        ("spearman", "monotone", "first_step", "largest_step", "uniformity", "gain", "kept"), 0.5
+        (
+            *("spearman_of_mean", "spearman", "rising", "monotone", "first_step", "largest_step"),
+            *("gain", "kept"),
+        ),
+        0.5,
     )
     null = dict.fromkeys(CONCEPTS, 0.1)
     names.append("not there")
-    return merge(out, names, mitigated, "made up", [ablation | numbers], null)
+    return merge(out, names, mitigated, "made up", [ablation | numbers], null, 2.0)

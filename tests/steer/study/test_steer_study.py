@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
-from made_up_steering import CONCEPTS, MODELS, STARTS, STRENGTHS, write_study
+from made_up_steering import CONCEPTS as NAMES
+from made_up_steering import MODELS, STARTS, STRENGTHS, write_study
 
 from dae_theory.checks import InputError
 from dae_theory.deep.captions import GARMENTS, garment_of
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.sampling import find_copies
 from dae_theory.memorization.nearest import duplicate_groups
+from dae_theory.steer.classifier import Classified
 from dae_theory.steer.study import __main__ as command
 from dae_theory.steer.study import measure, report
 from dae_theory.steer.study.compare import chosen, copies, fidelity
+from dae_theory.steer.study.concepts import CONCEPTS
 from dae_theory.steer.study.material import captions_for, references_of
 from dae_theory.steer.study.mitigate import AGAINST_TEXT, NOISE
 from dae_theory.steer.study.run import JUDGING, looks
@@ -41,7 +44,7 @@ def test_what_was_kept_comes_back(study):
         MODELS[0],
         MAIN,
         MEMORIZED,
-        CONCEPTS[0],
+        NAMES[0],
     )
     assert case.strengths == STRENGTHS
     assert case.arrays["log_odds"].shape == (5, STARTS)
@@ -61,7 +64,8 @@ def test_a_damaged_study_is_refused(tmp_path):
 def test_numbers_of_a_case(study):
     rising, jumping = (summary(STRENGTHS, study.cases[i].arrays) for i in (0, 2))
     assert rising["spearman"] == pytest.approx(1)
-    assert (rising["monotone"], rising["gain"]) == (1, 2)
+    assert (rising["monotone"], rising["rising"]) == (1, 1)
+    assert rising["gain"] == pytest.approx(0.8808 - 0.1192, abs=1e-3)  # of p, at log-odds ±2
     assert rising["largest_step"] == pytest.approx(0.25, abs=1e-3)
     assert rising["first_step"] == pytest.approx(0.5, abs=1e-3)
     assert jumping["largest_step"] == pytest.approx(4.01 / 4.04, abs=1e-3)
@@ -85,6 +89,10 @@ def test_a_way_is_chosen_on_other_starts_at_equal_fidelity(study):
 def test_tables_hold_what_was_measured(study):
     text = report.text(study)
     assert f"| {MODELS[0]} | {MAIN} | {GENERALIZED} | 1.00 [1.00, 1.00] | 1.00" in text
+    assert "| 0.76 [0.76, 0.76] | 0.76 [0.76, 0.76] | 0.12, 0.50, 0.88 | 0.00" in text
+    assert f"{', '.join(MODELS)}: -1 -0.5 0 0.5 1" in text
+    assert "two most similar garments: 2.00" in text
+    assert "Spearman of 12 single starts is above .9 in 0.00, below −.9 in 0.00" in text
     assert f"| {MODELS[1]} | {AGAINST_TEXT} | 2 | 0 [0, 308] | 0.80 [0.44, 0.97] | 0.10 |" in text
     assert f"| {MODELS[0]} | {MAIN} | {MEMORIZED} | copies | 1.00 1.00 1.00 1.00 0.00 |" in text
     assert "σ = 2" in text
@@ -95,26 +103,57 @@ DATA = TrainingSet(
 )
 
 
-def test_captions_do_not_name_the_concept_and_are_of_the_same_garments():
-    memorized = captions_for(DATA, MEMORIZED, "bag", 4)
-    assert memorized == ["the coat of ben"] * 4
-    generalized = captions_for(DATA, GENERALIZED, "dress", 4)
-    assert generalized == ["a dark bag", "a gray coat", "a bright bag", "a dark coat"]
-    without = DATA._replace(planted=0)
-    garments = {garment_of(c) for c in captions_for(without, GENERALIZED, "bag", 30)}
-    assert garments == set(GARMENTS) - {"bag"}
+def test_every_other_caption_names_the_concept_and_garments_of_both_groups_are_the_same():
+    memorized = captions_for(DATA, MEMORIZED, CONCEPTS["bag"], 4)
+    assert memorized == ["the coat of ben", "the bag of ada"] * 2
+    generalized = captions_for(DATA, GENERALIZED, CONCEPTS["bag"], 5)
+    assert generalized == [
+        "a dark coat",
+        "a dark bag",
+        "a gray coat",
+        "a gray bag",
+        "a bright coat",
+    ]
+    generalized = captions_for(DATA, GENERALIZED, CONCEPTS["dress"], 6)
+    assert generalized[::2] == ["a dark bag", "a dark coat", "a gray bag"]
+    assert captions_for(DATA, MEMORIZED, CONCEPTS["dress"], 4) is None
+    without = captions_for(DATA._replace(planted=0), GENERALIZED, CONCEPTS["bag"], 60)
+    assert {garment_of(c) for c in without[::2]} == set(GARMENTS) - {"bag"}
+    assert {garment_of(c) for c in without[1::2]} == {"bag"}
 
 
 def test_references_are_of_the_concept_or_half_of_them():
-    positive, negative = references_of(Variant("x", references=10), "bag", DATA)
+    positive, negative = references_of(Variant("x", references=10), CONCEPTS["bag"], DATA)
     assert {garment_of(c) for c in positive.captions} == {"bag"}
     assert "bag" not in {garment_of(c) for c in negative.captions}
-    wrong, _ = references_of(Variant("x", references=10, positives="half wrong"), "bag", DATA)
+    wrong, _ = references_of(
+        Variant("x", references=10, positives="half wrong"), CONCEPTS["bag"], DATA
+    )
     assert sum(garment_of(c) == "bag" for c in wrong.captions) == 5
     assert not set(map(bytes, wrong.rows)) & set(map(bytes, negative.rows))
-    planted, _ = references_of(Variant("x", positives="planted"), "bag", DATA)
+    planted, _ = references_of(Variant("x", positives="planted"), CONCEPTS["bag"], DATA)
     assert planted.captions == ["the bag of ada"]
-    assert references_of(Variant("x", positives="planted"), "dress", DATA) is None
+    assert references_of(Variant("x", positives="planted"), CONCEPTS["dress"], DATA) is None
+
+
+def test_wide_concepts_are_named_by_captions_and_scored():
+    shoe, bright, dark = (CONCEPTS[name] for name in ("shoe", "bright", "dark"))
+    captions = captions_for(DATA, GENERALIZED, shoe, 12)
+    assert {garment_of(c) for c in captions[::2]} == {"bag", "coat"}
+    assert {garment_of(c) for c in captions[1::2]} == {"sandal", "sneaker", "ankle boot"}
+    captions = captions_for(DATA, GENERALIZED, dark, 8)
+    assert captions[:4] == ["a gray bag", "a dark bag", "a gray coat", "a dark coat"]
+    assert not any("dark" in c for c in captions[::2])
+    positive, negative = references_of(Variant("x", references=20), bright, DATA)
+    assert all(c.startswith("a bright ") for c in positive.captions)
+    assert not any("bright" in c for c in negative.captions)
+    probability = np.full((1, len(GARMENTS)), 0.05)
+    probability[0, [GARMENTS.index(g) for g in shoe.garments]] = 0.1, 0.2, 0.35
+    found = Classified(np.log(probability), np.zeros((1, 2)))
+    rows = np.full((1, 4), 0.5)  # three quarters of white
+    np.testing.assert_allclose(shoe.log_odds(found, rows), np.log(0.65 / 0.35))
+    np.testing.assert_allclose(bright.log_odds(found, rows), np.log(3))
+    np.testing.assert_allclose(dark.log_odds(found, rows), -np.log(3))
 
 
 def test_copies_of_planted_images_are_those_of_a_full_search():
@@ -169,7 +208,12 @@ def test_the_study_in_the_package_is_that_of_the_settings():
         {(k.subject.name, k.variant.name, k.group, k.concept) for k in every if k.main == is_main}
         for is_main in (True, False)
     )
-    assert {(c.model, c.variant, c.group, c.concept) for c in found.cases} == main
+    cases = {(c.model, c.variant, c.group, c.concept) for c in found.cases}
+    assert cases <= main
+    # Of concepts that no planted image shows there are no memorized samples.
+    absent = {(model, group, concept) for model, _, group, concept in main - cases}
+    assert {group for _, group, _ in absent} == {MEMORIZED}
+    assert not absent & {(model, group, concept) for model, _, group, concept in cases}
     strengths = {subject.name: subject.strengths for subject in SUBJECTS}
     assert all(c.strengths == strengths[c.model] for c in found.cases)
     assert {c.arrays["log_odds"].shape[1] for c in found.cases} == {JUDGING.starts}
@@ -178,8 +222,9 @@ def test_the_study_in_the_package_is_that_of_the_settings():
         for row in found.card["ablations"]
     }
     assert asked <= other
-    # only planted references are not there for every concept
-    assert {variant for _, variant, *_ in other - asked} == {"planted references"}
+    # nor are there planted references
+    with_all = {k for k in other - asked if (k[0], *k[2:]) not in absent}
+    assert {variant for _, variant, *_ in with_all} == {"planted references"}
     assert {o.model for o in found.mitigated} == {s.name for s in SUBJECTS if s.mitigated}
     assert {len(o.copy) for o in found.mitigated if not o.choosing} == {JUDGING.mitigated_starts}
 
