@@ -1,5 +1,6 @@
 """Spikiness statistics in closed cases, and merging split units."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -87,6 +88,16 @@ def test_leading_axes_are_kept_and_units_may_be_permuted():
 def test_a_representation_without_units_is_refused(h):
     with pytest.raises(InputError, match="h: expected at least one unit"):
         spikiness(h)
+
+
+def test_units_are_live_beside_the_largest_of_their_own_net():
+    """Products 4, 1.2e-3·4 and .8e-3·4, in one net and in another a million times larger."""
+    w1 = np.diag([2.0, 2.0, 2.0])
+    w2 = np.diag([2.0, 1.2e-3 * 2, 0.8e-3 * 2])
+    for xp in (np.asarray, jnp.asarray):
+        both = xp(np.stack([w1, 1e6 * w1])), xp(np.stack([w2, w2]))
+        np.testing.assert_array_equal(units.live_units(*both), [[True, True, False]] * 2)
+        np.testing.assert_array_equal(units.live_units(xp(w1), xp(w2)), [True, True, False])
 
 
 def test_merging_undoes_a_split():
