@@ -19,7 +19,8 @@ from jax.scipy.stats.norm import pdf
 from jaxtyping import Array, Float
 
 # The integrand of Owen's T is even: the positive half of a rule on [-1, 1] does for [0, 1].
-_NODES, _NODE_WEIGHTS = (a[10:] for a in np.polynomial.legendre.leggauss(20))
+# As Python floats: NumPy scalars would turn float32 arrays into float64 ones.
+_NODES, _NODE_WEIGHTS = (a[10:].tolist() for a in np.polynomial.legendre.leggauss(20))
 _T_MAX = 1e15  # stands for infinity, and its square is finite in float32
 
 
@@ -49,14 +50,11 @@ def _owens_t(h: Array, b: Array) -> Array:
     small = jnp.where(steep, h, b)
     tiny = jnp.finfo(h.dtype).tiny
     slope = jnp.abs(small) / jnp.maximum(jnp.abs(large), tiny)
-    nodes, weights = jnp.asarray(_NODES, h.dtype), jnp.asarray(_NODE_WEIGHTS, h.dtype)
-
-    def add_node(i, core):
-        stretch = 1 + (slope * nodes[i]) ** 2
-        return core + weights[i] * jnp.exp(-0.5 * large**2 * stretch) / stretch
-
-    # A loop compiles in four fifths of the time of ten written out, and is as fast.
-    core = jax.lax.fori_loop(0, len(nodes), add_node, jnp.zeros_like(slope)) * slope / (2 * np.pi)
+    core = jnp.zeros_like(slope)
+    for node, weight in zip(_NODES, _NODE_WEIGHTS, strict=True):
+        stretch = 1 + (slope * node) ** 2
+        core += weight * jnp.exp(-0.5 * large**2 * stretch) / stretch
+    core *= slope / (2 * np.pi)
     tail_h, tail_b = _lower_tail(h), _lower_tail(b)
     complement = 0.5 * (tail_h + tail_b) - tail_h * tail_b - core
     return _sign(h) * _sign(b) * jnp.where(steep, complement, core)
