@@ -26,6 +26,7 @@ from dae_theory import commands  # noqa: E402
 from dae_theory.checks import InputError  # noqa: E402
 from dae_theory.data import NAMES  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
+from dae_theory.deep import sampling  # noqa: E402
 from dae_theory.diffusion import multi_sigma  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
 from dae_theory.relu import batch  # noqa: E402
@@ -55,6 +56,7 @@ LONG = (
     (lbfgs, "lbfgs_many"),
     (derivatives, "hessian_product"),
     (multi_sigma, "_run"),
+    (sampling, "sample_batch"),
     (census_starts, "descend"),
     (relu_denoisers, "_samples"),
 )
