@@ -41,7 +41,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Tests, by folder or file, in which even LONG programs run for less time than XLA optimizes them.
 UNOPTIMIZED = {
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
-    *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory", "weights")),
+    *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory")),
     *(ROOT / "tests" / "proofs_checks" / regime for regime in ("errata", "generalize")),
     *(ROOT / "tests" / "proofs_checks" / regime for regime in ("hybrid", "memorize")),
     *(
