@@ -43,7 +43,7 @@ UNOPTIMIZED = {
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
     *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory")),
     *(ROOT / "tests" / "proofs_checks" / regime for regime in ("errata", "generalize")),
-    *(ROOT / "tests" / "proofs_checks" / regime for regime in ("hybrid", "memorize")),
+    *(ROOT / "tests" / "proofs_checks" / part for part in ("hybrid", "memorize", "test_run.py")),
     *(
         ROOT / "tests" / "proofs_checks" / "certify" / f"test_{part}.py"
         for part in ("certified_data", "dead_unit_claims", "descent", "pair", "rotations")
