@@ -40,6 +40,7 @@ jax.config.update("jax_traceback_in_locations_limit", 0)  # lines of Python in e
 ROOT = Path(__file__).resolve().parents[1]
 # Tests, by folder or file, in which even LONG programs run for less time than XLA optimizes them.
 UNOPTIMIZED = {
+    *(ROOT / "tests" / f"test_{part}.py" for part in ("extending", "notebook")),
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
     *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory")),
     *(ROOT / "tests" / "proofs_checks" / regime for regime in ("errata", "generalize")),
