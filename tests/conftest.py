@@ -10,8 +10,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# XLA's older way to make code for a CPU takes half the time; the code is up to twice as slow. In one
-# part, not one for each of many threads, it takes a sixth less time of the cores that are there.
+# XLA's older way to make code for a CPU takes half the time; the code is up to twice as slow. In
+# one part, not one for each of many threads, it takes a sixth less time of the cores together.
 QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {TWO_DEVICES}"
@@ -90,7 +90,7 @@ class Optimized:
 
 for module, name in LONG:
     plain = getattr(module, name)
-    for user in [m for m in sys.modules.values() if getattr(m, name, None) is plain]:
+    for user in [m for m in sys.modules.values() if vars(m).get(name) is plain]:
         setattr(user, name, Optimized(plain))
 
 
