@@ -10,8 +10,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-# XLA's older way to make code for a CPU takes half the time; the code is up to twice as slow.
-QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false"
+# XLA's older way to make code for a CPU takes half the time; the code is up to twice as slow. In
+# one part, not one for each of many threads, it takes a sixth less time of the cores together.
+QUICK_TO_COMPILE = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 TWO_DEVICES = "--xla_force_host_platform_device_count=2"
 os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {TWO_DEVICES}"
 # Threads of NumPy's wait for each other in a busy loop, and the cores are taken by pytest-xdist's
@@ -25,27 +26,72 @@ from dae_theory import commands  # noqa: E402
 from dae_theory.checks import InputError  # noqa: E402
 from dae_theory.data import NAMES  # noqa: E402
 from dae_theory.data.images import FASHION_MNIST_FILES, FASHION_MNIST_FOLDER  # noqa: E402
+from dae_theory.deep import sampling  # noqa: E402
+from dae_theory.diffusion import multi_sigma  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
+from dae_theory.relu import batch  # noqa: E402
+from dae_theory.solve import derivatives, lbfgs  # noqa: E402
+from proofs_checks.certify import census_starts  # noqa: E402
+from proofs_checks.diffusion import relu_denoisers  # noqa: E402
 
 commands.configure_jax(float64=True)
+jax.config.update("jax_traceback_in_locations_limit", 0)  # lines of Python in every program
 
 ROOT = Path(__file__).resolve().parents[1]
-# Tests, by folder or file, whose programs run for less time than XLA takes to optimize them.
+# Tests, by folder or file, in which even LONG programs run for less time than XLA optimizes them.
 UNOPTIMIZED = {
+    *(ROOT / "tests" / f"test_{part}.py" for part in ("extending", "notebook")),
     *(ROOT / "tests" / room for room in ("deep", "detect", "diffusion", "minima", "relu")),
-    *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory", "weights")),
+    *(ROOT / "tests" / room for room in ("solve", "steer", "sweep", "theory")),
     *(ROOT / "tests" / "proofs_checks" / regime for regime in ("errata", "generalize")),
+    *(ROOT / "tests" / "proofs_checks" / part for part in ("hybrid", "memorize", "test_run.py")),
     *(
         ROOT / "tests" / "proofs_checks" / "certify" / f"test_{part}.py"
         for part in ("certified_data", "dead_unit_claims", "descent", "pair", "rotations")
     ),
 }
+# Training and descents: in other tests only these are worth optimizing.
+LONG = (
+    (batch, "advance_nets"),
+    (lbfgs, "lbfgs"),
+    (lbfgs, "lbfgs_many"),
+    (derivatives, "hessian_product"),
+    (multi_sigma, "_run"),
+    (sampling, "sample_batch"),
+    (census_starts, "descend"),
+    (relu_denoisers, "_samples"),
+)
 needs_images = pytest.mark.skipif(
     not any(
         (f / FASHION_MNIST_FILES["train"]).is_file() for f in (FASHION_MNIST_FOLDER, cache_folder())
     ),
     reason="Fashion-MNIST is not on this machine",
 )
+
+
+class Optimized:
+    """A function of LONG, whose programs are optimized; ``never`` in a test of UNOPTIMIZED."""
+
+    never = False
+
+    def __init__(self, function):
+        self.function = function
+
+    def __call__(self, *args, **kwargs):
+        jax.config.update("jax_disable_most_optimizations", Optimized.never)
+        try:
+            return self.function(*args, **kwargs)
+        finally:
+            jax.config.update("jax_disable_most_optimizations", True)
+
+    def __getattr__(self, name):
+        return getattr(self.function, name)
+
+
+for module, name in LONG:
+    plain = getattr(module, name)
+    for user in [m for m in sys.modules.values() if vars(m).get(name) is plain]:
+        setattr(user, name, Optimized(plain))
 
 
 @pytest.fixture(autouse=True)
@@ -98,9 +144,9 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Compile in less time where compiling is most of the work, in processes of the test, too."""
-    unoptimized = not UNOPTIMIZED.isdisjoint((item.path, item.path.parent))
-    jax.config.update("jax_disable_most_optimizations", unoptimized)
-    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(unoptimized))
+    Optimized.never = not UNOPTIMIZED.isdisjoint((item.path, item.path.parent))
+    jax.config.update("jax_disable_most_optimizations", True)
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(Optimized.never))
 
 
 @pytest.hookimpl(trylast=True)

@@ -100,6 +100,9 @@ def find_minima(
     stuck = range(len(starts))
     for _ in range(_DESCENTS):
         solutions = solve_local_minima(*zip(*starts, strict=True), x_BND, sigma, lam, tol)
+        # What has settled makes way for zeros, with which the solver is done at once: a smaller
+        # batch would be compiled for itself.
+        starts = [np.zeros((2, *solution.w1.shape)) for solution in solutions]
         saddles = []
         for b in stuck:
             settled[b], lower = _look_down(solutions[b], x_BND[b], sigma, lam)

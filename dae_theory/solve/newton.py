@@ -108,9 +108,10 @@ def newton_modulo_symmetry(
 
     with jax.enable_x64(True):
         loss, gradient = loss_and_gradient(weights)
-        steps = 0
-        while steps < _NEWTON_STEPS:
+        steps, rounding = 0, 0.0
+        while steps < _NEWTON_STEPS and np.linalg.norm(gradient) > rounding:
             matrix = np.asarray(expansion(weights, *arguments)[2])
+            rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
             inside = matrix - rotations.T @ (rotations @ matrix)
             inside = inside - (inside @ rotations.T) @ rotations
             newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
@@ -123,6 +124,5 @@ def newton_modulo_symmetry(
                 break
             weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
     grad_norm = float(np.linalg.norm(gradient))
-    rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
     w1_DP, w2_DP = expand(problem, weights)
     return Solution(w1_DP, w2_DP, loss, grad_norm, steps, bool(grad_norm <= _ROUNDING * rounding))

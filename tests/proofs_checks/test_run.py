@@ -293,8 +293,9 @@ def test_weights_are_refused_by_regimes_of_their_own_nets(tmp_path, capsys, regi
 
 def test_later_failure_and_kill_lose_no_finished_regime(tmp_path):
     out = tmp_path / "run"
+    small = ["--quick", "--seeds=2", "--data=simplex", "--n=3", "--p=6"]
     process = subprocess.Popen(
-        [sys.executable, "-m", "proofs_checks.run", "--quick", "--seeds=2", f"--out={out}"],
+        [sys.executable, "-m", "proofs_checks.run", *small, f"--out={out}"],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )

@@ -481,9 +481,9 @@ def test_many_units_are_taken_in_parts(monkeypatch):
     w1, w2 = rng.standard_normal((2, 6, 37))
     w1[:, 3], w1[:, 5] = 0, 2 * w1[:, 4]
     arguments = (w1, w2, rng.standard_normal((4, 6)), 0.3, 0.01, np.array([0.1, 0.2, 0.3, 0.4]))
-    whole = jax.value_and_grad(exact_loss)(*arguments)
+    whole = jax.jit(jax.value_and_grad(exact_loss))(*arguments)
     monkeypatch.setattr(loss_module, "FLOATS_AT_ONCE", 1)
     monkeypatch.setattr(loss_module, "PART_FLOATS", 5 * 37 * (24 * 4 + 6))  # five units a part
-    parts = jax.value_and_grad(exact_loss)(*arguments)
+    parts = jax.jit(jax.value_and_grad(exact_loss))(*arguments)
     np.testing.assert_allclose(parts[0], whole[0], rtol=1e-13)
     np.testing.assert_allclose(parts[1], whole[1], rtol=1e-10, atol=1e-12)

@@ -347,7 +347,7 @@ def faces():
 def test_faces_of_a_solved_net_are_exact(faces, tied):
     x, offset, lam = faces
     start = init_weights(jax.random.key(0), x.shape[1], 20, tied=tied)
-    net = solve_local_minimum(*(np.asarray(w) for w in start), x, 0.05, lam)
+    net = solve_local_minimum(*(np.asarray(w) for w in start), x, 0.05, lam, tol=1e-10)
     extraction = extract_samples(net.w1, net.w2, 0.05, lam, 5)
     assert min(psnr(*pair, 1.0) for pair in zip(x, in_order(extraction, x), strict=True)) > 150
     assert np.max(extraction.norm_errors) < 1e-8
