@@ -4,14 +4,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from numpy.polynomial.hermite_e import hermevander
 from numpy.polynomial.legendre import leggauss
-from scipy.special import ndtr
+from scipy.special import factorial, ndtr
 from scipy.stats import multivariate_normal
 
 from dae_theory.relu import loss as loss_module
 from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.relu.loss import exact_loss, representation_moments, sampled_loss, weight_penalty
-from dae_theory.relu.mehler import mehler_loss
+from dae_theory.relu.mehler import _unit_tails, mehler_loss
 
 SIGMA, LAM = 0.4, 0.03
 NODES, NODE_WEIGHTS = leggauss(60)
@@ -371,6 +372,21 @@ def test_mehler_bound_is_not_vacuous():
     exact = float(compiled_loss(w1, w2, x, SIGMA, LAM))
     loss, bound = expanded_loss(w1, w2, x, SIGMA, LAM, terms=3)
     assert float(bound) < 1000 * abs(float(loss) - exact)
+
+
+@pytest.mark.parametrize("terms", [1, 3])
+def test_what_the_series_leaves_out_is_the_energy_of_higher_hermite_terms(terms):
+    """E h² less the squares of E h He_k/√k!, k up to ``terms``, by quadrature."""
+    z, weights = np.array([-0.8, 0.3, 1.1]), np.array([0.2, 0.3, 0.5])
+    left_out = 0.0
+    for margin, weight in zip(z, weights, strict=True):
+        g = -margin + 6 * (NODES + 1)
+        measure = 6 * NODE_WEIGHTS * np.exp(-(g**2) / 2) / np.sqrt(2 * np.pi)
+        hermite = hermevander(g, terms) / np.sqrt(factorial(np.arange(terms + 1)))
+        energy = np.sum(measure * (margin + g) ** 2)
+        left_out += weight * (energy - np.sum((measure * (margin + g) @ hermite) ** 2))
+    found = _unit_tails(jnp.asarray(z)[None, :, None], jnp.asarray(weights)[None], terms)
+    np.testing.assert_allclose(found, [left_out], rtol=1e-9)
 
 
 def test_exact_pairs_handle_collinear_units():
