@@ -67,6 +67,9 @@ def save(figure: Figure, out_dir: Path, name: str) -> list[Path]:
     """Write ``name``.pdf and ``name``.png."""
     out_dir.mkdir(parents=True, exist_ok=True)
     paths = [out_dir / f"{name}{suffix}" for suffix in METADATA]
+    # One layout for both files: finding it takes as long as drawing.
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine("none")
     for path in paths:
         write_picture(figure, path)
     return paths
