@@ -6,9 +6,12 @@ import hashlib
 import io
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 
 from dae_theory.checks import InputError
@@ -77,8 +80,21 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: truncated or not an .npz file ({error})") from error
 
 
+def write_described(path: Path, content: bytes, card: Path, facts: Mapping[str, Any]) -> None:
+    """Write a table and then its card: facts, the hash of the table and what it was made with."""
+    write_whole(path, content)
+    environment = {
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "device": jax.devices()[0].device_kind,
+    }
+    sha256 = hashlib.sha256(content).hexdigest()
+    write_settings(card, {**facts, "sha256": sha256, "environment": environment})
+
+
 def check_described(path: Path, card: str, sha256: str, what: str) -> None:
-    """Raise InputError unless a file has the hash that its card says; ``what`` it should hold."""
+    """Raise InputError unless a table of `write_described` has the hash that its card says;
+    ``what`` it should hold."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != sha256:
         raise InputError(f"{path}: not the {what} that {card} describes; get both anew")
 

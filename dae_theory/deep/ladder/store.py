@@ -7,16 +7,12 @@ The package brings the ladder of docs/RESULTS.md, in `MEASURED`.
 import contextlib
 import csv
 import dataclasses
-import hashlib
 import io
-import json
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import jax
 import numpy as np
 from jaxtyping import Float
 
@@ -29,8 +25,8 @@ from dae_theory.files import (
     check_described,
     read_settings,
     reserve_folder,
+    write_described,
     write_settings,
-    write_whole,
 )
 
 TABLE, CARD = "ladder.csv", "ladder.json"
@@ -159,17 +155,10 @@ def merge(out: Path, config: LadderConfig) -> tuple[int, int]:
         "command": command_of(config),
         "config": dataclasses.asdict(config),
         "rungs": {"done": len(parts), "of": len(config.rungs)},
-        "sha256": hashlib.sha256(table).hexdigest(),
         "data": {name: Dataset(name, pool(name).training).sha256 for name in sources},
-        "environment": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "device": jax.devices()[0].device_kind,
-        },
         "wall_s": round(sum(part["wall_s"] for part in parts), 1),
     }
-    write_whole(out / TABLE, table)
-    write_whole(out / CARD, (json.dumps(card, indent=1) + "\n").encode())
+    write_described(out / TABLE, table, out / CARD, card)
     return len(parts), len(config.rungs)
 
 

@@ -4,14 +4,11 @@ small files: scores.npz, a row an image, and study.json, which says how it was m
 The package brings the study of docs/RESULTS.md, in `MEASURED`.
 """
 
-import hashlib
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
@@ -22,6 +19,7 @@ from dae_theory.files import (
     npz_bytes,
     read_npz,
     read_settings,
+    write_described,
     write_settings,
     write_whole,
 )
@@ -160,21 +158,13 @@ def merge(out: Path, names: Sequence[str], command: str, chosen: dict) -> int:
     }
     counts = [len(part["group"]) for part in parts]
     arrays["model"] = np.repeat(np.arange(len(parts), dtype=np.int8), counts)
-    table = npz_bytes(arrays)
-    write_whole(out / TABLE, table)
     card = {
         "schema": SCHEMA,
         "command": command,
         "chosen": chosen,
-        "sha256": hashlib.sha256(table).hexdigest(),
-        "environment": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "device": jax.devices()[0].device_kind,
-        },
         "models": facts,
     }
-    write_settings(out / CARD, card)
+    write_described(out / TABLE, npz_bytes(arrays), out / CARD, card)
     return len(parts)
 
 

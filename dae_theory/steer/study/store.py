@@ -5,14 +5,11 @@ which says how they were made and holds the other cases in a few numbers.
 The package brings the study of docs/RESULTS.md, in `MEASURED`.
 """
 
-import hashlib
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import jax
 import numpy as np
 from jaxtyping import Bool
 
@@ -21,6 +18,7 @@ from dae_theory.files import (
     npz_bytes,
     read_npz,
     read_settings,
+    write_described,
     write_settings,
     write_whole,
 )
@@ -180,24 +178,16 @@ def merge(
         shape = f"mitigation-{len(outcomes)}"
         outcomes.append(facts | {"shape": shape})
         table |= {f"{shape}/{column}": arrays[column] for column in OUTCOME}
-    content = npz_bytes(table)
-    write_whole(out / TABLE, content)
     card = {
         "schema": SCHEMA,
         "command": command,
-        "sha256": hashlib.sha256(content).hexdigest(),
-        "environment": {
-            "python": platform.python_version(),
-            "jax": jax.__version__,
-            "device": jax.devices()[0].device_kind,
-        },
         "null": dict(null),
         "similar": similar,
         "cases": cases,
         "mitigated": outcomes,
         "ablations": list(ablations),
     }
-    write_settings(out / CARD, card)
+    write_described(out / TABLE, npz_bytes(table), out / CARD, card)
     return len(cases) + len(outcomes) + len(ablations)
 
 
