@@ -4,6 +4,7 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int, UInt8
 
 from dae_theory.checks import InputError, check_count
 from dae_theory.data.dataset import Dataset
@@ -80,13 +81,24 @@ def fashion_mnist(split: str = "train", limit: int | None = None) -> Dataset:
     Raises:
       InputError: for an unknown split or a damaged file, or when the data cannot be had.
     """
+    bytes_NHW, labels_N = fashion_mnist_bytes(split)
+    x_ND = bytes_NHW[:limit].reshape(-1, bytes_NHW[0].size) / 255.0
+    name = "fashion_mnist" if split == "train" else "fashion_mnist_test"
+    return Dataset(name, x_ND, bytes_NHW.shape[1:], labels=labels_N[:limit])
+
+
+def fashion_mnist_bytes(
+    split: str,
+) -> tuple[UInt8[np.ndarray, "N 28 28"], Int[np.ndarray, " N"]]:
+    """The images of `fashion_mnist` in 0..255, and their labels.
+
+    Raises:
+      InputError: as `fashion_mnist`.
+    """
     if split not in FASHION_MNIST_FILES:
         raise InputError(f"split: expected 'train' or 'test', got {split!r}")
-    images = _read_idx(_fashion_mnist_path(FASHION_MNIST_FILES[split]))[:limit] / 255.0
-    labels = _read_idx(_fashion_mnist_path(FASHION_MNIST_LABELS[split]))[:limit]
-    flat = images.reshape(len(images), -1)
-    name = "fashion_mnist" if split == "train" else "fashion_mnist_test"
-    return Dataset(name, flat, images.shape[1:], labels=labels.astype(int))
+    bytes_NHW = _read_idx(_fashion_mnist_path(FASHION_MNIST_FILES[split]))
+    return bytes_NHW, _read_idx(_fashion_mnist_path(FASHION_MNIST_LABELS[split])).astype(int)
 
 
 def fashion_mnist_is_here(split: str) -> bool:

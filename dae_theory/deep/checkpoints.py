@@ -25,11 +25,11 @@ from dae_theory.deep.network import deep_denoiser
 from dae_theory.deep.training import (
     DeepConfig,
     config_from_fields,
-    init_state,
     options_of,
     read_config,
     read_metrics,
     restore_last,
+    shapes_of_params,
 )
 from dae_theory.diffusion.denoisers import Denoiser
 from dae_theory.files import npz_bytes, read_settings, write_settings, write_whole
@@ -205,7 +205,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
     try:
         config = config_from_fields(card["config"])
         expected = card["weights"]["sha256"]
-        wanted = jax.eval_shape(lambda: init_state(config)).params
+        wanted = shapes_of_params(config.network)
     except Exception as error:  # a network with impossible settings fails in many ways
         raise InputError(f"{card_path}: damaged card ({error}); get the file anew") from error
     content = path.read_bytes()

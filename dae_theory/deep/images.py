@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError, check_count
-from dae_theory.data.images import fashion_mnist_is_here
+from dae_theory.data.images import fashion_mnist_bytes, fashion_mnist_is_here
 from dae_theory.data.named import load
 from dae_theory.deep.captions import captions_of, ordinary_captions, planted_captions
 from dae_theory.files import read_npz
@@ -100,10 +100,10 @@ def summed_fashion_mnist(
     """Sums of the bytes of each block of pixels, and labels; as `shrunk_fashion_mnist`."""
     if size < 1 or FULL_SIZE % size:
         raise InputError(f"size: must divide {FULL_SIZE}, got {size}")
-    dataset = load("fashion_mnist" if split == "train" else f"fashion_mnist_{split}")
+    bytes_NHW, labels_N = fashion_mnist_bytes(split)
     block = FULL_SIZE // size
-    bytes_NHW = np.round(255 * dataset.x).astype(np.uint8).reshape(-1, size, block, size, block)
-    return bytes_NHW.sum(axis=(2, 4), dtype=np.int32), dataset.labels
+    rows_NHW = bytes_NHW.reshape(-1, size, block, FULL_SIZE).sum(axis=2, dtype=np.int32)
+    return rows_NHW.reshape(-1, size, size, block).sum(axis=3, dtype=np.int32), labels_N
 
 
 def _scaled(sums_NHW: Int[np.ndarray, "N H W"], size: int) -> Float[np.ndarray, "N H W"]:

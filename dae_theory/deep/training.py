@@ -21,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import orbax.checkpoint as ocp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from dae_theory.checks import InputError, check_count, check_seed
@@ -125,12 +124,21 @@ def make_optimizer(config: DeepConfig) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
 
 
+def init_params(network: NetworkConfig, key: PRNGKeyArray) -> dict:
+    """Random parameters of a network."""
+    tokens, image = jnp.full((1, LENGTH), NOTHING), jnp.zeros((1, network.size, network.size, 1))
+    return make_network(network).init(key, image, jnp.zeros(1), tokens)["params"]
+
+
+@functools.cache
+def shapes_of_params(network: NetworkConfig) -> dict:
+    """Shapes and types of the parameters of a network."""
+    return jax.eval_shape(functools.partial(init_params, network), jax.random.key(0))
+
+
 def init_state(config: DeepConfig) -> State:
     """Random parameters; the average starts there."""
-    network, size = make_network(config.network), config.network.size
-    tokens = jnp.full((1, LENGTH), NOTHING)
-    key = jax.random.fold_in(jax.random.key(config.seed), 0)
-    params = network.init(key, jnp.zeros((1, size, size, 1)), jnp.zeros(1), tokens)["params"]
+    params = init_params(config.network, jax.random.fold_in(jax.random.key(config.seed), 0))
     # A copy: `advance` takes over the memory of both.
     return State(params, jax.tree.map(jnp.copy, params), make_optimizer(config).init(params))
 
@@ -250,8 +258,11 @@ def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:
     write_whole(out / "metrics.csv", text.getvalue().encode())
 
 
-def checkpoints(out: Path) -> ocp.CheckpointManager:
-    """The checkpoints of a folder, of which the last two are kept."""
+def checkpoints(out: Path):
+    """The manager of a folder's checkpoints, of which the last two are kept."""
+    # Here, as half a second that those who only load a model need not spend.
+    import orbax.checkpoint as ocp
+
     options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
     return ocp.CheckpointManager((out / "checkpoints").absolute(), options=options)
 
@@ -278,8 +289,10 @@ def restore_at(out: Path, config: DeepConfig, step: int) -> State:
         if step not in manager.all_steps():
             raise InputError(f"{folder}: no such checkpoint")
         like = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: init_state(config)))
+        from orbax.checkpoint.args import StandardRestore
+
         try:
-            return manager.restore(step, args=ocp.args.StandardRestore(like))
+            return manager.restore(step, args=StandardRestore(like))
         except Exception as error:  # tensorstore, JSON and zstd raise many kinds
             raise InputError(
                 f"{folder}: checkpoint is damaged ({str(error).splitlines()[0][:120]}); delete "
@@ -320,6 +333,8 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
     rows = [row for row in read_metrics(out) if row["step"] <= done]
     before = rows[-1]["seconds"] if rows else 0.0
     start = time.monotonic()
+    from orbax.checkpoint.args import StandardSave
+
     with checkpoints(out) as manager:
         for first in range(done, config.steps, STRIDE):
             state, loss = advance(state, jnp.int32(first), arrays, config)
@@ -332,7 +347,7 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
             rows.append({"step": step, "loss": loss, "seconds": before + time.monotonic() - start})
             _write_metrics(out, rows)
             if step % config.checkpoint_every == 0 or step == config.steps:
-                manager.save(step, args=ocp.args.StandardSave(state))
+                manager.save(step, args=StandardSave(state))
             progress(step, loss)
     return state
 

@@ -84,13 +84,24 @@ def matched(
     return chosen_PE
 
 
-def resampled(random: np.random.Generator, question: Question) -> Question:
+Cluster = tuple[Int[np.ndarray, " P"], Int[np.ndarray, " N"]]  # its positives and negatives
+
+
+def clusters_of(question: Question) -> list[Cluster]:
+    """The images of each cluster that has positives."""
+    sides = (question.positive_cluster, question.negative_cluster)
+    return [
+        tuple(np.flatnonzero(side == cluster) for side in sides)
+        for cluster in np.unique(question.positive_cluster)
+    ]
+
+
+def resampled(
+    random: np.random.Generator, question: Question, clusters: Sequence[Cluster]
+) -> Question:
     """Clusters and calibration images drawn with replacement."""
-    clusters = np.unique(question.positive_cluster)
-    drawn = random.choice(clusters, len(clusters))
-    positive = [np.flatnonzero(question.positive_cluster == cluster) for cluster in drawn]
-    negative = [np.flatnonzero(question.negative_cluster == cluster) for cluster in drawn]
-    positive, negative = np.concatenate(positive), np.concatenate(negative)
+    drawn = [clusters[i] for i in random.integers(len(clusters), size=len(clusters))]
+    positive, negative = (np.concatenate(rows) for rows in zip(*drawn, strict=True))
     return Question(
         question.positive[positive],
         question.positive_cluster[positive],
@@ -150,16 +161,22 @@ def _means(
             raise InputError("images: each model needs positives, negatives and calibration images")
     random = np.random.default_rng(seed)
     means = [np.mean([statistic(question) for question in questions])]
+    clustered = [(question, clusters_of(question)) for question in questions]
     for _ in range(resamples):
         drawn = random.integers(len(questions), size=len(questions))
-        means.append(np.mean([_statistic_of(statistic, random, questions[i]) for i in drawn]))
+        means.append(np.mean([_statistic_of(statistic, random, *clustered[i]) for i in drawn]))
     return np.array(means)
 
 
-def _statistic_of(statistic: Statistic, random: np.random.Generator, question: Question) -> float:
+def _statistic_of(
+    statistic: Statistic,
+    random: np.random.Generator,
+    question: Question,
+    clusters: Sequence[Cluster],
+) -> float:
     """Of a resample that has negatives: clusters whose class had run out have none."""
     while True:
-        drawn = resampled(random, question)
+        drawn = resampled(random, question, clusters)
         if len(drawn.negative):
             return statistic(drawn)
 

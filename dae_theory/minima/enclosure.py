@@ -29,6 +29,7 @@ from dae_theory.theory.symmetry import gate_groups, rotation_directions
 LARGEST_ENCLOSED = 512  # rows up to which the Hessian is enclosed
 PAIRS_ENCLOSED = 10_000  # of units, counted for every sample, whose moments are
 _BITS = 128
+_NEWTON_STEPS, _EASY = 5, 1e-3  # at most, and h at which they end
 _BITS_OF_SPAN = 512  # closed forms are samples but for rounding, which must be told apart
 
 Balls = np.ndarray  # of flint.arb objects
@@ -54,6 +55,66 @@ def prove_existence(
       InputError: for bad input, collinear units, samples and weights that depend on each other
         exactly, or too many rows or pairs.
     """
+    point = _checked(w1_DP, w2_DP, x_ND, sigma, lam)
+    with flint.ctx.workprec(_BITS):
+        w1, w2, x = _in_span(point)
+        flat = rotation_directions(_floats(w1), _floats(w2), gate_groups(point.w1, point.x))
+        derivatives = enclose_derivatives(w1, w2, x, sigma, lam)
+        lipschitz = third_derivative(_sizes(w1, w2, x, sigma, point.ball), _largest)
+        return _existence(point, derivatives, lipschitz, flat.transpose(0, 1, 3, 2), arb(0))
+
+
+def prove_minimizer(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    sigma: float,
+    lam: float,
+) -> Existence:
+    """A strict local minimizer of (1) over the live units, rotations inside blocks included, exists
+    within ``radius`` of these float64 numbers.
+
+    Curvature along rotations is so small that float64 weights are too far from the minimizer for
+    the theorem. Newton steps on the enclosed gradient lead to weights of `_BITS` bits that are near
+    enough; ``radius`` counts the way there, all else is as `prove_existence` says, of that point.
+    Infinite where the Hessian at the start, or in the end what the theorem asks, is not positive.
+    Takes as long as three or four of `prove_existence`; docs/THEORY.md#enclosure.
+
+    Raises:
+      InputError: as `prove_existence`.
+    """
+    point = _checked(w1_DP, w2_DP, x_ND, sigma, lam)
+    with flint.ctx.workprec(_BITS):
+        w1, w2, x = _in_span(point)
+        start = at = np.stack([w1.T, w2.T])
+        for _ in range(_NEWTON_STEPS + 1):
+            w1, w2 = at[0].T, at[1].T
+            lipschitz = third_derivative(_sizes(w1, w2, x, sigma, point.ball), _largest)
+            gradient, hessian = enclose_derivatives(w1, w2, x, sigma, lam)
+            size = _norm(gradient.ravel())
+            matrix = _floats(hessian).reshape(2 * [gradient.size])
+            lowest = np.linalg.eigvalsh(matrix)[0]
+            if not lowest > 0 or lipschitz * size <= _EASY * lowest**2:
+                break
+            step = np.linalg.solve(matrix, _floats(gradient / size).ravel())
+            if float(size) * np.linalg.norm(step) > point.ball:
+                break
+            at = _each(arb.mid, at - size * _balls(step.reshape(at.shape)))
+        return _existence(point, (gradient, hessian), lipschitz, None, _norm((at - start).ravel()))
+
+
+class _Point(NamedTuple):
+    """Weights without zero columns and samples, columns that span them, and the ball of K."""
+
+    w1: Float[np.ndarray, "D P"]
+    w2: Float[np.ndarray, "D P"]
+    x: Float[np.ndarray, "N D"]
+    spanning: Float[np.ndarray, "D M"]
+    ball: float
+
+
+def _checked(w1_DP, w2_DP, x_ND, sigma, lam) -> _Point:
+    """Raises InputError for what cannot be enclosed."""
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, lam)
@@ -67,24 +128,24 @@ def prove_existence(
             f"weights: a Hessian of {rows} rows and {pairs} pairs of units at a sample; at most "
             f"{LARGEST_ENCLOSED} and {PAIRS_ENCLOSED} are enclosed: use newton_kantorovich"
         )
-    ball = ball_radius(w1_DP, w2_DP)
-    with flint.ctx.workprec(_BITS):
-        w1, w2, x = _in_span(spanning_DM, w1_DP, w2_DP, x_ND)
-        lipschitz = third_derivative(_sizes(w1, w2, x, sigma, ball), _largest)
-        gradient, hessian = enclose_derivatives(w1, w2, x, sigma, lam)
-        flat = rotation_directions(_floats(w1), _floats(w2), gate_groups(w1_DP, x_ND))
-        flat = flat.transpose(0, 1, 3, 2)
-        if len(w1) == len(w1_DP):
-            curvature = lowest_eigenvalue(hessian, flat)
-        else:  # a reflection says that what couples the last coordinate with others vanishes
-            inside = lowest_eigenvalue(hessian[:, :, :-1, :, :, :-1], flat[..., :-1])
-            outside = lowest_eigenvalue(hessian[:, :, -1:, :, :, -1:])
-            curvature = inside.min(outside)
-        grad_norm = _norm(gradient.ravel())
-        h, radius = smaller_root(grad_norm, curvature, lipschitz, ball)
-        bounds = (_above(each) for each in (radius, h, grad_norm, -curvature, lipschitz))
-        radius, h, grad_norm, minus_curvature, lipschitz = bounds
-    return Existence(radius, h, grad_norm, -minus_curvature, lipschitz, ball, True)
+    return _Point(w1_DP, w2_DP, x_ND, spanning_DM, ball_radius(w1_DP, w2_DP))
+
+
+def _existence(point: _Point, derivatives, lipschitz: arb, flat, moved: arb) -> Existence:
+    """The bound from gradient and Hessian at a point ``moved`` away, orthogonal to ``flat``."""
+    gradient, hessian = derivatives
+    if hessian.shape[-1] == len(point.w1):
+        curvature = lowest_eigenvalue(hessian, flat)
+    else:  # a reflection says that what couples the last coordinate with others vanishes
+        flat = None if flat is None else flat[..., :-1]
+        inside = lowest_eigenvalue(hessian[:, :, :-1, :, :, :-1], flat)
+        outside = lowest_eigenvalue(hessian[:, :, -1:, :, :, -1:])
+        curvature = inside.min(outside)
+    grad_norm = _norm(gradient.ravel())
+    h, radius = smaller_root(grad_norm, curvature, lipschitz, point.ball)
+    bounds = (_above(each) for each in (radius + moved, h, grad_norm, -curvature, lipschitz))
+    radius, h, grad_norm, minus_curvature, lipschitz = bounds
+    return Existence(radius, h, grad_norm, -minus_curvature, lipschitz, point.ball, True)
 
 
 def _spanning(w1_DP, w2_DP, x_ND) -> Float[np.ndarray, "D M"]:
@@ -97,9 +158,10 @@ def _spanning(w1_DP, w2_DP, x_ND) -> Float[np.ndarray, "D M"]:
     return np.eye(len(columns_DM))[:, is_used_D]
 
 
-def _in_span(spanning_DM, w1_DP, w2_DP, x_ND) -> tuple[Balls, Balls, Balls]:
+def _in_span(point: _Point) -> tuple[Balls, Balls, Balls]:
     """W1 and W2 (R, P) and the samples (N, R) in coordinates of the span and, last, a direction
     outside it, which stands for all of them; as they are where the span is everything."""
+    w1_DP, w2_DP, x_ND, spanning_DM, _ = point
     if len(spanning_DM) == spanning_DM.shape[1]:
         return _balls(w1_DP), _balls(w2_DP), _balls(x_ND)
     basis = []

@@ -7,6 +7,8 @@ theorem, not from differentiating the quadrature, and are themselves differentia
 
 ``q = sqrt(1 - rho**2)`` is passed beside ``rho``: near collinear units it carries the
 information that ``rho`` loses to rounding (``pair_correlations`` computes both).
+
+What is compiled for itself here is traced once for all programs that it is a part of.
 """
 
 from typing import NamedTuple
@@ -34,12 +36,14 @@ def _lower_tail(x: Array) -> Array:
     return 0.5 * erfc(np.sqrt(0.5).astype(x.dtype) * _sign(x) * x)
 
 
+@jax.jit
 def cdf(x: Array) -> Array:
     """Standard normal distribution function, to full relative precision in both tails."""
     tail = _lower_tail(x)
     return jnp.where(x < 0, tail, 1 - tail)
 
 
+@jax.jit
 def _owens_t(h: Array, b: Array) -> Array:
     """Owen's T(h, b/h), the probability of {X > h, 0 < Y < X b/h}, for b possibly huge.
 
@@ -60,6 +64,7 @@ def _owens_t(h: Array, b: Array) -> Array:
     return _sign(h) * _sign(b) * jnp.where(steep, complement, core)
 
 
+@jax.jit
 def _conditional(h: Array, k: Array, rho: Array, q: Array) -> tuple[Array, Array]:
     """(h − rho k)/q and (k − rho h)/q, without cancellation at rho = ±1.
 

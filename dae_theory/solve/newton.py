@@ -1,20 +1,23 @@
-"""Newton's method on the gradient of the exact objective: plain, and modulo symmetry."""
+"""Newton's method on the gradient of the exact objective: plain, modulo symmetry, and along it."""
 
 from typing import NamedTuple
 
 import jax
 import numpy as np
+import scipy.linalg
 import scipy.sparse.linalg
 from jaxtyping import Array, Float, Int
 
 from dae_theory.checks import InputError
 from dae_theory.solve.derivatives import expansion, hessian_product, value_and_grad
-from dae_theory.solve.reduced import expand, reduce_problem, rotations_of
+from dae_theory.solve.reduced import Reduced, expand, reduce_problem, rotations_of
+from dae_theory.theory.symmetry import gate_groups, rotation_directions
 
 NEWTON_STEPS = 20
 MINRES_ITERATIONS = 200
 LARGEST_DENSE = 4000  # entries of the weights up to which all eigenvalues are computed
 _NEWTON_STEPS, _DAMPING = 30, 0.5 ** np.arange(8)
+_TURNS, _LONGEST_TURN = 50, 0.2  # along rotations; radians, in Frobenius norm, of a block
 _ROUNDING = 100  # gradient that counts as zero, in units of eps ‖W‖ ‖H‖_F
 
 
@@ -94,35 +97,124 @@ def newton_modulo_symmetry(
       InputError: for bad input, more than LARGEST_DENSE entries, or λ = 0, where minimizers are
         not isolated: a unit can be rescaled, (c w1, w2/c).
     """
+    problem = _smooth_problem(w1_DP, w2_DP, x_ND, sigma, lam)
+    with jax.enable_x64(True):
+        at = _valley(problem.weights, problem.arguments, rotations_of(problem, groups_P))
+    w1_DP, w2_DP = expand(problem, at.weights)
+    grad_norm = float(np.linalg.norm(at.gradient))
+    converged = bool(grad_norm <= _ROUNDING * at.rounding)
+    return Solution(w1_DP, w2_DP, at.loss, grad_norm, at.steps, converged)
+
+
+def newton_along_rotations(
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    sigma: float,
+    lam: float,
+) -> Solution:
+    """Local minimizer near (W1, W2), rotations inside blocks included (docs/THEORY.md#rotations).
+
+    After `newton_modulo_symmetry` the loss is one of rotations alone; its curvature, the Schur
+    complement of the Hessian, may be 1e-10 of the largest, and the valley is curved. Newton steps
+    along it turn the blocks by exponentials of antisymmetric matrices, which stay in the valley.
+
+    Returns:
+      A Solution; ``iterations`` counts turns, and ``converged`` tells whether ‖∇L‖ is rounding.
+
+    Raises:
+      InputError: as `newton_modulo_symmetry`.
+    """
+    problem = _smooth_problem(w1_DP, w2_DP, x_ND, sigma, lam)
+    arguments = problem.arguments
+
+    def valley(weights):
+        groups_L = gate_groups(weights[0], arguments[0])
+        rotations = rotation_directions(*weights, groups_L).reshape(-1, weights.size)
+        at = _valley(weights, arguments, rotations)
+        gradient = np.ravel(value_and_grad(at.weights, *arguments)[1])
+        return at, float(np.linalg.norm(gradient)), groups_L
+
+    with jax.enable_x64(True):
+        at, grad_norm, groups_L = valley(problem.weights)
+        share, turns = 1.0, 0
+        while turns < _TURNS:
+            trial = valley(_turned(at.weights, arguments, groups_L, share))
+            lower = trial[0].loss < at.loss - _ROUNDING * np.finfo(float).eps * at.loss
+            if lower or trial[1] < grad_norm:
+                (at, grad_norm, groups_L), share = trial, min(1.0, 2 * share)
+            elif grad_norm <= at.rounding:
+                break
+            else:
+                share /= 4
+            turns += 1
+    w1_DP, w2_DP = expand(problem, at.weights)
+    converged = bool(grad_norm <= _ROUNDING * at.rounding)
+    return Solution(w1_DP, w2_DP, at.loss, grad_norm, turns, converged)
+
+
+class _Valley(NamedTuple):
+    """Weights where the gradient orthogonal to rotations vanishes, but for rounding."""
+
+    weights: Float[np.ndarray, "2 R L"]
+    loss: float
+    gradient: Float[np.ndarray, " 2RL"]
+    rounding: float
+    steps: int
+
+
+def _smooth_problem(w1_DP, w2_DP, x_ND, sigma, lam) -> Reduced:
     problem = reduce_problem(w1_DP, w2_DP, x_ND, sigma, lam)
     if lam == 0:
         raise InputError("lam: without weight decay minima are not isolated; give lam > 0")
     check_dense(problem.weights.size)
-    rotations = rotations_of(problem, groups_P)
-    weights, arguments = problem.weights, problem.arguments
+    return problem
+
+
+def _valley(weights, arguments, rotations) -> _Valley:
+    """Damped Newton steps orthogonal to ``rotations`` (M, 2RL), until rounding."""
 
     def loss_and_gradient(at):
         loss, gradient = value_and_grad(at, *arguments)
         gradient = np.asarray(gradient).ravel()
         return float(loss), gradient - rotations.T @ (rotations @ gradient)
 
-    with jax.enable_x64(True):
-        loss, gradient = loss_and_gradient(weights)
-        steps, rounding = 0, 0.0
-        while steps < _NEWTON_STEPS and np.linalg.norm(gradient) > rounding:
-            matrix = np.asarray(expansion(weights, *arguments)[2])
-            rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
-            inside = matrix - rotations.T @ (rotations @ matrix)
-            inside = inside - (inside @ rotations.T) @ rotations
-            newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
-            trials = [weights + f * newton.reshape(weights.shape) for f in _DAMPING]
-            for trial in trials:
-                trial_loss, trial_gradient = loss_and_gradient(trial)
-                if np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
-                    break
-            else:
+    loss, gradient = loss_and_gradient(weights)
+    steps, rounding = 0, 0.0
+    while steps < _NEWTON_STEPS and np.linalg.norm(gradient) > rounding:
+        matrix = np.asarray(expansion(weights, *arguments)[2])
+        rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
+        inside = matrix - rotations.T @ (rotations @ matrix)
+        inside = inside - (inside @ rotations.T) @ rotations
+        newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
+        trials = [weights + f * newton.reshape(weights.shape) for f in _DAMPING]
+        for trial in trials:
+            trial_loss, trial_gradient = loss_and_gradient(trial)
+            if np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
                 break
-            weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
-    grad_norm = float(np.linalg.norm(gradient))
-    w1_DP, w2_DP = expand(problem, weights)
-    return Solution(w1_DP, w2_DP, loss, grad_norm, steps, bool(grad_norm <= _ROUNDING * rounding))
+        else:
+            break
+        weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
+    return _Valley(weights, loss, gradient, float(rounding), steps)
+
+
+def _turned(weights, arguments, groups_L, share: float) -> Float[np.ndarray, "2 R L"]:
+    """The blocks turned by a share of the Newton step along their rotations, downhill where the
+    curvature is negative."""
+    _, gradient, hessian = map(np.asarray, expansion(weights, *arguments))
+    rotations = rotation_directions(*weights, groups_L).reshape(-1, weights.size)
+    others = scipy.linalg.null_space(rotations)
+    mixed = others.T @ hessian @ rotations.T
+    schur = rotations @ hessian @ rotations.T
+    schur = schur - mixed.T @ np.linalg.solve(others.T @ hessian @ others, mixed)
+    values, vectors = np.linalg.eigh((schur + schur.T) / 2)
+    slope = vectors.T @ rotations @ gradient.ravel()
+    move = (-(vectors @ (slope / np.abs(values))) @ rotations).reshape(weights.shape)
+    turned = weights.copy()
+    for group in np.unique(groups_L[groups_L >= 0]):
+        block, moved = (np.concatenate(list(m[:, :, groups_L == group])) for m in (weights, move))
+        turn = np.linalg.lstsq(block, moved, rcond=None)[0]
+        turn = (turn - turn.T) / 2
+        turn = share * turn * _LONGEST_TURN / max(np.linalg.norm(turn), _LONGEST_TURN)
+        turned[:, :, groups_L == group] = weights[:, :, groups_L == group] @ scipy.linalg.expm(turn)
+    return turned

@@ -21,7 +21,7 @@ from dae_theory.deep.evaluation import evaluate_checkpoint, held_out_losses, pro
 from dae_theory.deep.images import TrainingSet, shrunk_fashion_mnist, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig
 from dae_theory.deep.sampling import BATCH, Sampler, find_copies, sample_images
-from dae_theory.deep.training import LOG_SIGMA_MEAN, LOG_SIGMA_STD, DeepConfig, init_state
+from dae_theory.deep.training import LOG_SIGMA_MEAN, LOG_SIGMA_STD, DeepConfig, shapes_of_params
 from dae_theory.diffusion import samplers as diffusion
 from dae_theory.statistics import mean_interval
 from figures import samples
@@ -36,7 +36,7 @@ SAMPLER = Sampler(steps=4)
 def drawn(network, scale=0.3):
     """A checkpoint of random parameters; zero ones make the Wiener filter of white data."""
     config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda: init_state(config)).params)
+    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
     rng = np.random.default_rng(0)
     params = [scale * jnp.asarray(rng.standard_normal(a.shape), jnp.float32) for a in leaves]
     return Checkpoint("drawn", config, tree.unflatten(params), {})

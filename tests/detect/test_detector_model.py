@@ -13,7 +13,7 @@ from dae_theory.deep.captions import tokenize
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.sampling import sample_images
-from dae_theory.deep.training import DeepConfig, init_state
+from dae_theory.deep.training import DeepConfig, shapes_of_params
 from dae_theory.detect import model as module
 from dae_theory.detect.model import of_checkpoint, of_relu
 from dae_theory.diffusion.denoisers import gaussian_denoiser
@@ -27,7 +27,7 @@ NETWORKS = pytest.mark.parametrize("network", [TEXT, PLAIN], ids=["dit", "unet"]
 def drawn(network):
     """A checkpoint of random parameters."""
     config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda: init_state(config)).params)
+    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
     rng = np.random.default_rng(0)
     params = [np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves]
     return Checkpoint("drawn", config, tree.unflatten(params), {})

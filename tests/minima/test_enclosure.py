@@ -16,6 +16,7 @@ from dae_theory.minima.enclosure import (
     enclose_derivatives,
     lowest_eigenvalue,
     prove_existence,
+    prove_minimizer,
 )
 from dae_theory.minima.existence import (
     MOMENTS,
@@ -26,6 +27,7 @@ from dae_theory.minima.existence import (
 from dae_theory.minima.second_order import hessian_spectrum, second_order
 from dae_theory.relu.gaussian_moments import pair_moments
 from dae_theory.solve.derivatives import expansion
+from dae_theory.solve.newton import newton_along_rotations, newton_modulo_symmetry
 
 N, D, P, LAM = 3, 4, 3, 0.02  # one size: one compilation
 
@@ -278,6 +280,61 @@ def test_nothing_is_proved_far_away_or_at_a_saddle():
     shrunk = weights * np.where(np.arange(P) == 0, 1e-3, 1.0)
     saddle = prove_existence(*shrunk, x, SIGMA, LAM)
     assert (saddle.radius, saddle.curvature) == (np.inf, -np.inf)
+
+
+# --- with rotations --------------------------------------------------------------------------
+
+
+@cache
+def rotated_minimizer():
+    """Two clusters whose gates tell rotations apart, the minimizer among these, its lowest
+    eigenvalue and soft direction."""
+    w1, w2, x, _, lam = clusters()
+    sigma = 0.1  # gate margin 4.5
+    end = newton_along_rotations(w1, w2, x, sigma, lam)
+    weights = np.stack([end.w1, end.w2])
+    hessian = expansion(weights, x, np.full(len(x), 1 / len(x)), sigma, lam)[2]
+    values, vectors = np.linalg.eigh(np.asarray(hessian))
+    return (x, sigma, lam), weights, values[0], vectors[:, 0].reshape(weights.shape)
+
+
+@pytest.mark.parametrize("distance", [1e-8, 1e-6])
+def test_the_minimizer_among_rotations_is_as_far_as_the_radius_says(distance):
+    problem, weights, lowest, soft = rotated_minimizer()
+    found = prove_minimizer(*(weights + distance * soft), *problem)
+    assert found.enclosed
+    assert found.radius == pytest.approx(distance, rel=0.1)  # float64 is off by less than 1e-9
+    assert found.curvature == pytest.approx(lowest, rel=1e-3)
+    assert found.kantorovich <= 1e-3
+    # Seen from float64 the theorem speaks of what is orthogonal to rotations only.
+    modulo = prove_existence(*weights, *problem)
+    assert modulo.curvature > 100 * found.curvature
+    assert modulo.radius < 1e-9
+
+
+def test_no_minimizer_is_proved_where_a_rotation_still_lowers_the_loss():
+    (x, sigma, lam), *_ = rotated_minimizer()
+    w1, w2, *_ = clusters()
+    end = newton_modulo_symmetry(w1, w2, x, sigma, lam)
+    assert end.converged
+    assert prove_minimizer(end.w1, end.w2, x, sigma, lam).radius == np.inf
+
+
+def test_without_rotations_both_bounds_are_about_one_minimizer():
+    w1, w2, x, sigma = stored(SIGMA)
+    one, other = (prove(w1, w2, x, sigma, LAM) for prove in (prove_minimizer, prove_existence))
+    assert one == other  # no step was needed
+
+
+def test_newton_steps_in_the_span_are_those_outside():
+    """Turned into 40 dimensions, in coordinates of the span."""
+    (x, sigma, lam), weights, _, soft = rotated_minimizer()
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 40)))[0][:, :D]
+    start = weights + 1e-6 * soft
+    found = prove_minimizer(*(turn @ w for w in start), x @ turn.T, sigma, lam)
+    few = prove_minimizer(*start, x, sigma, lam)
+    assert found.radius == pytest.approx(few.radius, rel=1e-6)
+    assert found.curvature == pytest.approx(few.curvature, rel=1e-6)
 
 
 def test_zero_columns_do_not_count():

@@ -8,7 +8,7 @@ import numpy as np
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.sampling import Sampler
-from dae_theory.deep.training import DeepConfig, init_state
+from dae_theory.deep.training import DeepConfig, shapes_of_params
 from dae_theory.steer.model import Change, SteerModel, checked_change
 from dae_theory.steer.nets import of_checkpoint
 
@@ -21,7 +21,7 @@ def drawn_checkpoint(architecture="dit", text=True):
     """A small network with random weights, none of them 0."""
     network = NetworkConfig(architecture, size=4, width=8, depth=2, heads=2, text=text)
     config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(jax.eval_shape(lambda: init_state(config)).params)
+    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
     rng = np.random.default_rng(0)
     params = [np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves]
     return Checkpoint("drawn", config, tree.unflatten(params), {})
