@@ -69,7 +69,7 @@ def save(figure: Figure, out_dir: Path, name: str) -> list[Path]:
     paths = [out_dir / f"{name}{suffix}" for suffix in METADATA]
     # One layout for both files: finding it takes as long as drawing.
     figure.get_layout_engine().execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # which "none" would not do: it asks for another drawing
     for path in paths:
         write_picture(figure, path)
     return paths

@@ -95,8 +95,19 @@ CLUSTER_DECAY = block_gains_instead(
     "n_kλ for nλ",
     lambda s, decay, noise, share, k: (s - share * decay).clip(0) / (s + share * noise),
 )
+NO_NOISE = block_gains_instead(
+    "no σ²", lambda s, decay, noise, share, k: (s - decay).clip(0) / s.clip(1e-300)
+)
 DOUBLE_SIGMA = misprint("σ twice as large", sigma=lambda sigma: 2 * sigma)
 PRINTED_SIGMA = misprint("σ for σ²", sigma=np.sqrt)
 HALF_LAMBDA = misprint("λ/2 for λ", lam=lambda lam: lam / 2)
+BLOCK_MISPRINTS = (  # of (2), and of (8) where clusters are repeated samples
+    UNIT_GAINS,
+    AVERAGE_NOISE,
+    NO_NOISE,
+    CLUSTER_DECAY,
+    DOUBLE_SIGMA,
+    HALF_LAMBDA,
+)
 DOUBLE_LAMBDA = misprint("λ twice as large", lam=lambda lam: 2 * lam)
 UNTRAINED = Mutant("untrained nets", lambda e: replace(e, replaced=untrained(e.nets)))

@@ -59,8 +59,8 @@ def prove_existence(
     with flint.ctx.workprec(_BITS):
         w1, w2, x = _in_span(point)
         flat = rotation_directions(_floats(w1), _floats(w2), gate_groups(point.w1, point.x))
-        derivatives = enclose_derivatives(w1, w2, x, sigma, lam)
         lipschitz = third_derivative(_sizes(w1, w2, x, sigma, point.ball), _largest)
+        derivatives = enclose_derivatives(w1, w2, x, sigma, lam)
         return _existence(point, derivatives, lipschitz, flat.transpose(0, 1, 3, 2), arb(0))
 
 

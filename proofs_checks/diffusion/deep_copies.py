@@ -278,6 +278,7 @@ CLAIMS = (
             ),
         ),
         kind=Kind.EXPLORATORY,
+        slow=True,
     ),
     Claim(
         id="diffusion/copies-are-planted",

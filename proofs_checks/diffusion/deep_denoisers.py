@@ -215,5 +215,6 @@ CLAIMS = (
         tolerance=0.0,
         mutants=(SWAPPED,),
         kind=Kind.EXPLORATORY,
+        slow=True,
     ),
 )

@@ -6,7 +6,7 @@ from proofs_checks.blocks import loss_formula, stationary
 from proofs_checks.claims import FIXED, Claim, Kind, Measured
 from proofs_checks.generalize.experiment import TIGHT, Generalization
 from proofs_checks.monte_carlo import POINTS_SEEN, residual_exponent
-from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA, PRINTED_SIGMA, misprint
+from proofs_checks.mutants import BLOCK_MISPRINTS, DOUBLE_SIGMA, PRINTED_SIGMA, misprint
 
 
 def residual_decay(e: Generalization) -> Measured:
@@ -27,7 +27,7 @@ CLAIMS = (
         requires=TIGHT,
         measure=stationary,
         tolerance=1e-8,
-        mutants=(DOUBLE_SIGMA, HALF_LAMBDA, SHUFFLED),
+        mutants=(*BLOCK_MISPRINTS, SHUFFLED),
         kind=Kind.EXACT,
     ),
     Claim(
@@ -48,7 +48,7 @@ CLAIMS = (
         requires=TIGHT,
         measure=loss_formula,
         tolerance=1e-8,
-        mutants=(DOUBLE_SIGMA, PRINTED_SIGMA, HALF_LAMBDA),
+        mutants=(*BLOCK_MISPRINTS, PRINTED_SIGMA),
         kind=Kind.EXACT,
     ),
 )

@@ -3,7 +3,7 @@
 from proofs_checks.blocks import loss_formula, stationary
 from proofs_checks.claims import Claim, Kind
 from proofs_checks.hybrid.experiment import TIGHT
-from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA
+from proofs_checks.mutants import BLOCK_MISPRINTS
 
 CLAIMS = (
     Claim(
@@ -14,7 +14,7 @@ CLAIMS = (
         requires=TIGHT,
         measure=stationary,
         tolerance=1e-8,
-        mutants=(DOUBLE_SIGMA, HALF_LAMBDA),
+        mutants=BLOCK_MISPRINTS,
         kind=Kind.EXACT,
     ),
     Claim(
@@ -24,7 +24,7 @@ CLAIMS = (
         requires=TIGHT,
         measure=loss_formula,
         tolerance=1e-8,
-        mutants=(DOUBLE_SIGMA, HALF_LAMBDA),
+        mutants=BLOCK_MISPRINTS,
         kind=Kind.EXACT,
     ),
 )
