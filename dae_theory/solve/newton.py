@@ -83,8 +83,8 @@ def newton_modulo_symmetry(
     """Newton's method from (W1, W2), orthogonally to the symmetry directions there.
 
     Ends where the gradient is a combination of these directions, up to rounding: in the point that
-    `existence.existence` speaks of. A general solver drifts along the rotations instead, where
-    curvature is exponentially small and the valley is curved.
+    `existence.newton_kantorovich` speaks of. A general solver drifts along the rotations instead,
+    where curvature is exponentially small and the valley is curved.
 
     Args:
       groups_P: as in `second_order`.
