@@ -192,6 +192,7 @@ CLAIMS = (
         mutants=(Mutant("random O", lambda r: replace(r, descends=False)),),
         kind=Kind.EXACT,
         part="rotations",
+        slow=True,
     ),
     Claim(
         id="certify/rotations",
