@@ -31,12 +31,16 @@ class Mixture:
         labels_N = np.repeat(np.arange(len(self.priors)), proportional_counts(self.priors, n))
         x_ND = np.empty((n, self.means.shape[1]))
         for k, (mean, cov) in enumerate(zip(self.means, self.covs, strict=True)):
-            values, vectors = np.linalg.eigh(cov)
-            # The symmetric root: that by eigenvectors would depend on their signs.
-            root = (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
             members = labels_N == k
-            x_ND[members] = mean + rng.standard_normal((members.sum(), len(mean))) @ root
+            noise = rng.standard_normal((members.sum(), len(mean)))
+            x_ND[members] = mean + noise @ symmetric_root(cov)
         return x_ND, labels_N
+
+
+def symmetric_root(cov_DD: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:
+    """Of a covariance; a root by eigenvectors alone would depend on their signs."""
+    values, vectors = np.linalg.eigh(cov_DD)
+    return (vectors * np.sqrt(np.clip(values, 0, None))) @ vectors.T
 
 
 def proportional_counts(priors: Float[np.ndarray, " K"], n: int) -> Int[np.ndarray, " K"]:

@@ -15,7 +15,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,6 +31,9 @@ from dae_theory.deep.images import SOURCES, TrainingSet, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig, denoise_images, make_network
 from dae_theory.diffusion.schedules import edm_coefficients, log_normal_sigmas
 from dae_theory.files import read_settings, reserve_folder, write_whole
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 LOG_SIGMA_MEAN, LOG_SIGMA_STD = -1.2, 1.2  # of training noise, Karras et al. 2022
 STRIDE = 100  # steps between two lines of the metrics
@@ -258,13 +262,17 @@ def _write_metrics(out: Path, rows: list[dict[str, float]]) -> None:
     write_whole(out / "metrics.csv", text.getvalue().encode())
 
 
-def checkpoints(out: Path):
-    """The manager of a folder's checkpoints, of which the last two are kept."""
-    # Here, as half a second that those who only load a model need not spend.
-    import orbax.checkpoint as ocp
+def orbax() -> ModuleType:
+    """orbax.checkpoint, slow to import and not needed by those who only load a model."""
+    import orbax.checkpoint
 
-    options = ocp.CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
-    return ocp.CheckpointManager((out / "checkpoints").absolute(), options=options)
+    return orbax.checkpoint
+
+
+def checkpoints(out: Path) -> "ocp.CheckpointManager":
+    """The checkpoints of a folder, of which the last two are kept."""
+    options = orbax().CheckpointManagerOptions(max_to_keep=2, enable_async_checkpointing=False)
+    return orbax().CheckpointManager((out / "checkpoints").absolute(), options=options)
 
 
 def restore_last(out: Path, config: DeepConfig) -> tuple[int, State]:
@@ -289,10 +297,8 @@ def restore_at(out: Path, config: DeepConfig, step: int) -> State:
         if step not in manager.all_steps():
             raise InputError(f"{folder}: no such checkpoint")
         like = jax.tree.map(jnp.zeros_like, jax.eval_shape(lambda: init_state(config)))
-        from orbax.checkpoint.args import StandardRestore
-
         try:
-            return manager.restore(step, args=StandardRestore(like))
+            return manager.restore(step, args=orbax().args.StandardRestore(like))
         except Exception as error:  # tensorstore, JSON and zstd raise many kinds
             raise InputError(
                 f"{folder}: checkpoint is damaged ({str(error).splitlines()[0][:120]}); delete "
@@ -333,8 +339,6 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
     rows = [row for row in read_metrics(out) if row["step"] <= done]
     before = rows[-1]["seconds"] if rows else 0.0
     start = time.monotonic()
-    from orbax.checkpoint.args import StandardSave
-
     with checkpoints(out) as manager:
         for first in range(done, config.steps, STRIDE):
             state, loss = advance(state, jnp.int32(first), arrays, config)
@@ -347,7 +351,7 @@ def _train(config: DeepConfig, out: Path, data: TrainingSet, progress) -> State:
             rows.append({"step": step, "loss": loss, "seconds": before + time.monotonic() - start})
             _write_metrics(out, rows)
             if step % config.checkpoint_every == 0 or step == config.steps:
-                manager.save(step, args=StandardSave(state))
+                manager.save(step, args=orbax().args.StandardSave(state))
             progress(step, loss)
     return state
 

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 from dae_theory.checks import InputError
 from dae_theory.solve.derivatives import expansion, hessian_product, value_and_grad
 from dae_theory.solve.reduced import Reduced, expand, reduce_problem, rotations_of
-from dae_theory.theory.symmetry import gate_groups, rotation_directions
+from dae_theory.theory.symmetry import gate_groups
 
 NEWTON_STEPS = 20
 MINRES_ITERATIONS = 200
@@ -116,7 +116,7 @@ def newton_along_rotations(
     """Local minimizer near (W1, W2), rotations inside blocks included (docs/THEORY.md#rotations).
 
     After `newton_modulo_symmetry` the loss is one of rotations alone; its curvature, the Schur
-    complement of the Hessian, may be 1e-10 of the largest, and the valley is curved. Newton steps
+    complement of the Hessian, is exponentially small, and the valley is curved. Newton steps
     along it turn the blocks by exponentials of antisymmetric matrices, which stay in the valley.
 
     Returns:
@@ -129,20 +129,18 @@ def newton_along_rotations(
     arguments = problem.arguments
 
     def valley(weights):
-        groups_L = gate_groups(weights[0], arguments[0])
-        rotations = rotation_directions(*weights, groups_L).reshape(-1, weights.size)
-        at = _valley(weights, arguments, rotations)
+        at = _valley(weights, arguments, rotations_of(problem._replace(weights=weights), None))
         gradient = np.ravel(value_and_grad(at.weights, *arguments)[1])
-        return at, float(np.linalg.norm(gradient)), groups_L
+        return at, float(np.linalg.norm(gradient))
 
     with jax.enable_x64(True):
-        at, grad_norm, groups_L = valley(problem.weights)
+        at, grad_norm = valley(problem.weights)
         share, turns = 1.0, 0
         while turns < _TURNS:
-            trial = valley(_turned(at.weights, arguments, groups_L, share))
+            trial = valley(_turned(problem._replace(weights=at.weights), share))
             lower = trial[0].loss < at.loss - _ROUNDING * np.finfo(float).eps * at.loss
             if lower or trial[1] < grad_norm:
-                (at, grad_norm, groups_L), share = trial, min(1.0, 2 * share)
+                (at, grad_norm), share = trial, min(1.0, 2 * share)
             elif grad_norm <= at.rounding:
                 break
             else:
@@ -198,11 +196,12 @@ def _valley(weights, arguments, rotations) -> _Valley:
     return _Valley(weights, loss, gradient, float(rounding), steps)
 
 
-def _turned(weights, arguments, groups_L, share: float) -> Float[np.ndarray, "2 R L"]:
+def _turned(problem: Reduced, share: float) -> Float[np.ndarray, "2 R L"]:
     """The blocks turned by a share of the Newton step along their rotations, downhill where the
     curvature is negative."""
+    weights, arguments = problem.weights, problem.arguments
     _, gradient, hessian = map(np.asarray, expansion(weights, *arguments))
-    rotations = rotation_directions(*weights, groups_L).reshape(-1, weights.size)
+    rotations = rotations_of(problem, None)
     others = scipy.linalg.null_space(rotations)
     mixed = others.T @ hessian @ rotations.T
     schur = rotations @ hessian @ rotations.T
@@ -210,7 +209,7 @@ def _turned(weights, arguments, groups_L, share: float) -> Float[np.ndarray, "2 
     values, vectors = np.linalg.eigh((schur + schur.T) / 2)
     slope = vectors.T @ rotations @ gradient.ravel()
     move = (-(vectors @ (slope / np.abs(values))) @ rotations).reshape(weights.shape)
-    turned = weights.copy()
+    turned, groups_L = weights.copy(), gate_groups(weights[0], arguments[0])
     for group in np.unique(groups_L[groups_L >= 0]):
         block, moved = (np.concatenate(list(m[:, :, groups_L == group])) for m in (weights, move))
         turn = np.linalg.lstsq(block, moved, rcond=None)[0]

@@ -187,7 +187,7 @@ CLAIMS = (
         "proved on the first mixture at z = 4.",
         source="docs/THEORY.md#rotations",
         measure=rotated_minimizer,
-        # Rounding of the gradient, about 4e-16, over curvatures of 4e-11 and more.
+        # Rounding of the gradient over the curvature along rotations (note).
         tolerance=1e-5,
         mutants=(Mutant("random O", lambda r: replace(r, descends=False)),),
         kind=Kind.EXACT,

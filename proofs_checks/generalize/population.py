@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import scipy.linalg
 from jaxtyping import Float, Int
 
-from dae_theory.data import Mixture
+from dae_theory.data.dataset import Mixture, proportional_counts, symmetric_root
 from dae_theory.diffusion.denoisers import mixture_denoiser
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import Prediction, linear_test_loss, predict_blocks
@@ -65,14 +64,13 @@ def matched_samples(
     mixture: Mixture, seed: int, n: int
 ) -> tuple[Float[np.ndarray, "N D"], Int[np.ndarray, " N"]]:
     """As `Mixture.sample`, but mean and covariance of each cluster's samples are the mixture's."""
-    x_ND, labels_N = mixture.sample(seed, n)
-    rng = np.random.default_rng(seed)
+    labels_N = np.repeat(np.arange(len(mixture.priors)), proportional_counts(mixture.priors, n))
+    x_ND, rng = np.empty((n, mixture.means.shape[1])), np.random.default_rng(seed)
     for k, (mean, cov) in enumerate(zip(mixture.means, mixture.covs, strict=True)):
         members = labels_N == k
         noise = rng.standard_normal((members.sum(), len(mean)))
         white, _ = np.linalg.qr(noise - noise.mean(axis=0))  # columns stay orthogonal to 1
-        root = scipy.linalg.sqrtm(cov).real
-        x_ND[members] = mean + np.sqrt(members.sum()) * white @ root
+        x_ND[members] = mean + np.sqrt(members.sum()) * white @ symmetric_root(cov)
     return x_ND, labels_N
 
 
