@@ -22,7 +22,7 @@ from dae_theory.commands import option, run_main
 from dae_theory.data.named import load
 from dae_theory.memorization.nearest import Nearest, nearest_two
 
-TRAIN, FEATURES = 60_000, 784
+SAMPLES, TRAIN, FEATURES = 10_000, 60_000, 784  # of Fashion-MNIST
 PEER_BLOCK = 4096
 
 
@@ -36,8 +36,10 @@ class Options:
     repeats: int = option(3, "Runs of ours.")
 
     def __post_init__(self) -> None:
-        for name in ("samples", "train", "peer", "repeats"):
-            check_count(getattr(self, name), name, 2 if name == "train" else 1)
+        check_count(self.samples, "samples", 1, SAMPLES)
+        check_count(self.train, "train", 2, TRAIN)
+        check_count(self.peer, "peer")
+        check_count(self.repeats, "repeats")
 
 
 def images(n_samples: int, n_train: int) -> tuple[str, np.ndarray, np.ndarray]:
@@ -49,9 +51,6 @@ def images(n_samples: int, n_train: int) -> tuple[str, np.ndarray, np.ndarray]:
         random = np.random.default_rng(0)
         sets = [random.random((n, FEATURES), np.float32) for n in (n_samples, n_train)]
         name = "random"
-    for x_ND, asked in zip(sets, (n_samples, n_train), strict=True):
-        if asked > len(x_ND):
-            raise InputError(f"there are {len(x_ND)} images, asked for {asked}")
     samples_MD, train_ND = (x_ND.astype(np.float32) for x_ND in sets)
     return name, samples_MD, train_ND
 

@@ -115,9 +115,9 @@ def newton_along_rotations(
 ) -> Solution:
     """Local minimizer near (W1, W2), rotations inside blocks included (docs/THEORY.md#rotations).
 
-    After `newton_modulo_symmetry` the loss is one of rotations alone; its curvature, the Schur
-    complement of the Hessian, is exponentially small, and the valley is curved. Newton steps
-    along it turn the blocks by exponentials of antisymmetric matrices, which stay in the valley.
+    After `newton_modulo_symmetry` the loss is one of rotations alone; its curvature is
+    exponentially small, and the valley is curved. Newton steps along it turn the blocks by
+    exponentials of antisymmetric matrices, which stay in the valley.
 
     Returns:
       A Solution; ``iterations`` counts turns, and ``converged`` tells whether ‖∇L‖ is rounding.
@@ -202,11 +202,7 @@ def _turned(problem: Reduced, share: float) -> Float[np.ndarray, "2 R L"]:
     weights, arguments = problem.weights, problem.arguments
     _, gradient, hessian = map(np.asarray, expansion(weights, *arguments))
     rotations = rotations_of(problem, None)
-    others = scipy.linalg.null_space(rotations)
-    mixed = others.T @ hessian @ rotations.T
-    schur = rotations @ hessian @ rotations.T
-    schur = schur - mixed.T @ np.linalg.solve(others.T @ hessian @ others, mixed)
-    values, vectors = np.linalg.eigh((schur + schur.T) / 2)
+    values, vectors = np.linalg.eigh(rotations @ hessian @ rotations.T)
     slope = vectors.T @ rotations @ gradient.ravel()
     move = (-(vectors @ (slope / np.abs(values))) @ rotations).reshape(weights.shape)
     turned, groups_L = weights.copy(), gate_groups(weights[0], arguments[0])

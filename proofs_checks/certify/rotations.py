@@ -29,12 +29,14 @@ ROTATION_MARGIN = 4.0  # where the loss tells rotations apart well above roundin
 
 
 class Ended(NamedTuple):
-    """A mixture, the blocks of (4) at the even O, and the angles where rotations start and end."""
+    """A mixture, the blocks of (4) at the even O, the angles where rotations start and end, and
+    the loss there minus (3), relative to the even O's."""
 
     problem: Problem
     blocks: Float[np.ndarray, "K D Q"]
     start: Float[np.ndarray, "K A"]
     end: Float[np.ndarray, "K A"]
+    excess: float
 
 
 class Rotated(NamedTuple):
@@ -135,20 +137,20 @@ def rotate(problem: Problem, seed: int, descends: bool) -> Ended:
     start = end = ROTATION_SCALE * np.random.default_rng(seed).standard_normal(shape).ravel()
     if descends:
         end = scipy.optimize.minimize(scaled, start, jac=True, method="L-BFGS-B").x
-    return Ended(problem, w_KDQ, start.reshape(shape), end.reshape(shape))
+    return Ended(problem, w_KDQ, start.reshape(shape), end.reshape(shape), scaled(end)[0])
 
 
 def row(ended: Ended) -> tuple[float, float, float, float]:
     """One row of Rotated."""
-    problem, w_KDQ, start_KA, end_KA = ended
-    p, even_KA = predict_on(problem), np.zeros_like(start_KA)
+    problem = ended.problem
+    blocks = predict_on(problem).blocks
 
     def margin(angles_KA):
-        w1_DP = rotate_blocks(w_KDQ, angles_KA)
-        return gate_margin(w1_DP, problem.x, problem.labels, p.blocks, problem.sigma)
+        w1_DP = rotate_blocks(ended.blocks, angles_KA)
+        return gate_margin(w1_DP, problem.x, problem.labels, blocks, problem.sigma)
 
-    even, end = (rotated_loss(w_KDQ, a, problem)[0] - p.loss for a in (even_KA, end_KA))
-    return margin(even_KA), margin(start_KA), margin(end_KA), end / even
+    even = margin(np.zeros_like(ended.start))
+    return even, margin(ended.start), margin(ended.end), ended.excess
 
 
 def rotations(r: Rotations) -> Measured:

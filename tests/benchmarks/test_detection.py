@@ -1,24 +1,18 @@
 """The benchmark of detection times the programs that it says."""
 
-import jax
 import numpy as np
 import pytest
+from drawn_networks import drawn_checkpoint
 
 from benchmarks import detection
-from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.network import NetworkConfig
-from dae_theory.deep.training import DeepConfig, shapes_of_params
 from dae_theory.detect.model import of_checkpoint
 
 
 @pytest.fixture(scope="module")
 def checkpoint():
     network = NetworkConfig("dit", size=4, width=8, depth=1, heads=2, text=True)
-    config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
-    rng = np.random.default_rng(0)
-    params = [np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves]
-    return Checkpoint("drawn", config, tree.unflatten(params), {})
+    return drawn_checkpoint(network)
 
 
 def test_the_programs_answer_as_the_model(checkpoint):

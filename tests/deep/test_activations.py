@@ -1,12 +1,12 @@
 """Spikiness of layers: pooling by hand, batches, noise, and groups told apart."""
 
-import functools
 import json
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from drawn_networks import drawn_params
 
 from dae_theory import InputError, spikiness
 from dae_theory.deep import activations as module
@@ -24,16 +24,6 @@ DIT = NetworkConfig("dit", size=4, width=8, depth=2, heads=2, text=True)
 UNET = NetworkConfig("unet", size=4, width=8)
 NETWORKS = pytest.mark.parametrize("config", [DIT, UNET], ids=["dit", "unet"])
 SIGMAS = (0.1, 1.0)
-
-
-@functools.cache
-def drawn_params(config):
-    """All random: as initialized, gates are closed."""
-    arguments = jnp.zeros((1, config.size, config.size, 1)), jnp.zeros(1), tokenize([""])
-    shapes = jax.eval_shape(make_network(config).init, jax.random.key(0), *arguments)
-    leaves, tree = jax.tree.flatten(shapes["params"])
-    rng = np.random.default_rng(0)
-    return tree.unflatten([np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves])
 
 
 def images(count=5, seed=1):

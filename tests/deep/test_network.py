@@ -1,12 +1,11 @@
 """Deep denoisers: captions, planted images, preconditioning, activations that can be replaced."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from conftest import needs_images
+from drawn_networks import drawn_params
 
 from dae_theory import InputError
 from dae_theory.deep.captions import (
@@ -35,14 +34,8 @@ UNET = NetworkConfig("unet", size=4, width=8)
 NETWORKS = pytest.mark.parametrize("config", [DIT, UNET], ids=["dit", "unet"])
 
 
-@functools.cache
 def drawn_variables(config):
-    """Parameters all random: as initialized, gates are closed and outputs zero."""
-    arguments = jnp.zeros((1, config.size, config.size, 1)), jnp.zeros(1), tokenize([""])
-    shapes = jax.eval_shape(make_network(config).init, jax.random.key(0), *arguments)
-    leaves, tree = jax.tree.flatten(shapes["params"])
-    rng = np.random.default_rng(0)
-    return {"params": tree.unflatten([0.3 * rng.standard_normal(a.shape) for a in leaves])}
+    return {"params": drawn_params(config)}
 
 
 def noisy_images(config, count=3, seed=1):

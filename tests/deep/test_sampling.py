@@ -14,6 +14,7 @@ import pytest
 import scipy.integrate
 import scipy.stats
 from conftest import needs_images
+from drawn_networks import drawn_checkpoint
 
 from dae_theory import InputError
 from dae_theory.deep.checkpoints import Checkpoint, hash_of_images, write_checkpoint
@@ -21,7 +22,7 @@ from dae_theory.deep.evaluation import evaluate_checkpoint, held_out_losses, pro
 from dae_theory.deep.images import TrainingSet, shrunk_fashion_mnist, training_set
 from dae_theory.deep.network import SIGMA_DATA, NetworkConfig
 from dae_theory.deep.sampling import BATCH, Sampler, find_copies, sample_images
-from dae_theory.deep.training import LOG_SIGMA_MEAN, LOG_SIGMA_STD, DeepConfig, shapes_of_params
+from dae_theory.deep.training import LOG_SIGMA_MEAN, LOG_SIGMA_STD, DeepConfig
 from dae_theory.diffusion import samplers as diffusion
 from dae_theory.statistics import mean_interval
 from figures import samples
@@ -32,21 +33,11 @@ SMALL = NetworkConfig("dit", size=4, width=8, depth=1, heads=2)
 SAMPLER = Sampler(steps=4)
 
 
-@functools.cache
-def drawn(network, scale=0.3):
-    """A checkpoint of random parameters; zero ones make the Wiener filter of white data."""
-    config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
-    rng = np.random.default_rng(0)
-    params = [scale * jnp.asarray(rng.standard_normal(a.shape), jnp.float32) for a in leaves]
-    return Checkpoint("drawn", config, tree.unflatten(params), {})
-
-
 # --- sampling -------------------------------------------------------------------------------------
 
 
 def test_samples_of_white_data_follow_the_closed_form():
-    checkpoint, count = drawn(TEXT, scale=0.0), BATCH + 7
+    checkpoint, count = drawn_checkpoint(TEXT, scale=0.0), BATCH + 7
     sampler = Sampler(steps=60)
     made = sample_images(checkpoint, [""] * count, seed=3, sampler=sampler)
     # y/√(σ² + σ_data²) is constant along the flow.
@@ -61,7 +52,7 @@ def test_samples_of_white_data_follow_the_closed_form():
 
 
 def test_a_sample_depends_on_its_place_and_caption_only():
-    checkpoint = drawn(TEXT)
+    checkpoint = drawn_checkpoint(TEXT)
     captions = ["a dark bag", "a bright coat", "", "a gray dress"]
     few = sample_images(checkpoint, captions[:2], 1, SAMPLER)
     many = sample_images(checkpoint, captions, 1, SAMPLER)
@@ -73,7 +64,7 @@ def test_a_sample_depends_on_its_place_and_caption_only():
 
 
 def test_guidance_of_zero_forgets_the_caption_and_one_is_none():
-    checkpoint, captions = drawn(TEXT), ["a dark bag"] * 3
+    checkpoint, captions = drawn_checkpoint(TEXT), ["a dark bag"] * 3
 
     def made(captions, weight):
         sampler = dataclasses.replace(SAMPLER, guidance=weight)
@@ -95,7 +86,7 @@ def test_guidance_of_zero_forgets_the_caption_and_one_is_none():
 )
 def test_captions_that_cannot_be_used_are_refused(network, captions, sampler):
     with pytest.raises(InputError, match=r"caption|samples"):
-        sample_images(drawn(network), captions, 0, sampler)
+        sample_images(drawn_checkpoint(network), captions, 0, sampler)
 
 
 @pytest.mark.parametrize("options", [{"steps": 0}, {"sigma_min": -1.0}, {"guidance": np.nan}])
@@ -151,7 +142,7 @@ def test_prompts_use_planted_captions_equally_and_others_at_random():
 @needs_images
 def test_loss_of_the_wiener_filter_is_its_closed_form():
     images, draws = 2000, 8
-    losses = held_out_losses(drawn(TEXT, scale=0.0), images, draws)
+    losses = held_out_losses(drawn_checkpoint(TEXT, scale=0.0), images, draws)
     x, _ = shrunk_fashion_mnist("test", 4)
     mean_square = np.mean(x[:images].reshape(images, -1) ** 2, axis=1)
 
@@ -173,7 +164,7 @@ def test_loss_of_the_wiener_filter_is_its_closed_form():
 
 @needs_images
 def test_networks_are_compared_on_equal_noise():
-    checkpoint = drawn(TEXT)
+    checkpoint = drawn_checkpoint(TEXT)
     np.testing.assert_array_equal(
         held_out_losses(checkpoint, 500, 1), held_out_losses(checkpoint, 500, 1)
     )
@@ -183,7 +174,7 @@ def test_networks_are_compared_on_equal_noise():
 
 
 def test_a_network_that_saw_all_images_has_no_loss_on_others():
-    config, params = DeepConfig(SMALL, "faces", images=100), drawn(SMALL).params
+    config, params = DeepConfig(SMALL, "faces", images=100), drawn_checkpoint(SMALL).params
     checkpoint = Checkpoint("all", config, params, {})
     data = training_set(**config.drawn_as)
     assert set(evaluate_checkpoint(checkpoint, data, samples=2)) == {"sampler", "copies"}
@@ -195,7 +186,7 @@ def test_a_network_that_saw_all_images_has_no_loss_on_others():
 @needs_images
 def test_impossible_test_sets_are_refused(options):
     with pytest.raises(InputError):
-        held_out_losses(drawn(PLAIN), **options)
+        held_out_losses(drawn_checkpoint(PLAIN), **options)
 
 
 # --- the grid -------------------------------------------------------------------------------------
@@ -207,7 +198,7 @@ def written(tmp_path_factory):
 
     @functools.cache
     def write(network):
-        checkpoint = drawn(network)
+        checkpoint = drawn_checkpoint(network)
         config = checkpoint.config
         data = training_set(**config.drawn_as)
         card = {"config": dataclasses.asdict(config), "data": {"sha256": hash_of_images(data)}}

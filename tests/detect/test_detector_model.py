@@ -6,14 +6,13 @@ import jax
 import numpy as np
 import pytest
 from detect_models import exact_model
+from drawn_networks import drawn_checkpoint
 
 from dae_theory import InputError
 from dae_theory.deep.activations import pooled_activations
 from dae_theory.deep.captions import tokenize
-from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.sampling import sample_images
-from dae_theory.deep.training import DeepConfig, shapes_of_params
 from dae_theory.detect import model as module
 from dae_theory.detect.model import of_checkpoint, of_relu
 from dae_theory.diffusion.denoisers import gaussian_denoiser
@@ -24,18 +23,8 @@ NETWORKS = pytest.mark.parametrize("network", [TEXT, PLAIN], ids=["dit", "unet"]
 
 
 @functools.cache
-def drawn(network):
-    """A checkpoint of random parameters."""
-    config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
-    rng = np.random.default_rng(0)
-    params = [np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves]
-    return Checkpoint("drawn", config, tree.unflatten(params), {})
-
-
-@functools.cache
 def model_of(network):
-    return of_checkpoint(drawn(network))
+    return of_checkpoint(drawn_checkpoint(network))
 
 
 def rows(count=5, seed=1):
@@ -49,7 +38,7 @@ def tokens_of(network, captions=("a bag", "a coat", "", "a dark bag", "a shirt")
 @NETWORKS
 def test_it_denoises_as_the_network(network):
     tokens = tokens_of(network)
-    denoiser = jax.jit(drawn(network).denoiser(tokens))
+    denoiser = jax.jit(drawn_checkpoint(network).denoiser(tokens))
     expected = denoiser(rows().astype(np.float32), np.float32(0.5))
     found = model_of(network).denoise(rows(), 0.5, tokens)
     np.testing.assert_allclose(found, expected, atol=1e-5)
@@ -64,7 +53,7 @@ def test_it_pushes_directions_as_differences_do():
 
 @NETWORKS
 def test_every_layer_is_as_all_are_together(network):
-    model, params = model_of(network), drawn(network).params
+    model, params = model_of(network), drawn_checkpoint(network).params
     tokens = tokens_of(network)
     expected = pooled_activations(network, params, rows(), 0.5, tokens)
     assert set(model.layers) == set(expected)
@@ -76,7 +65,7 @@ def test_every_layer_is_as_all_are_together(network):
 
 def test_only_what_a_layer_needs_is_computed():
     """Blocks after the layer cost nothing."""
-    params = drawn(TEXT).params
+    params = drawn_checkpoint(TEXT).params
     look = jax.jit(module.pooled_layer, static_argnums=(0, 5, 6))
     y, sigma = rows().astype(np.float32), np.float32(0.5)
 
@@ -99,7 +88,9 @@ def test_it_samples_as_the_network_by_the_key(captions):
     model, key = model_of(TEXT), jax.random.key(7)
     made = model.sample(key, 2, captions)
     seed = int(jax.random.bits(key, dtype=np.uint32))
-    np.testing.assert_array_equal(made, sample_images(drawn(TEXT), captions or ["", ""], seed))
+    np.testing.assert_array_equal(
+        made, sample_images(drawn_checkpoint(TEXT), captions or ["", ""], seed)
+    )
     assert np.max(np.abs(made - model.sample(jax.random.key(8), 2, captions))) > 1e-2
 
 

@@ -435,7 +435,8 @@ def test_benchmark_runs(capsys):
 
 
 @pytest.mark.parametrize(
-    "argument", ["--samples=0", "--train=1", "--train=70000", "--nonsense", "x"]
+    "argument",
+    ["--samples=0", "--samples=10001", "--train=1", "--train=60001", "--nonsense", "x"],
 )
 def test_benchmark_rejects_bad_options(argument, capsys):
     assert benchmark.main(["", argument]) == 2

@@ -2,13 +2,11 @@
 
 import functools
 
-import jax
 import numpy as np
+from drawn_networks import drawn_checkpoint
 
-from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.network import NetworkConfig
 from dae_theory.deep.sampling import Sampler
-from dae_theory.deep.training import DeepConfig, shapes_of_params
 from dae_theory.steer.model import Change, SteerModel, checked_change
 from dae_theory.steer.nets import of_checkpoint
 
@@ -16,20 +14,15 @@ SAMPLER = Sampler(steps=3, sigma_max=5.0, sigma_min=0.1)
 LAYER = "rows"
 
 
-@functools.cache
-def drawn_checkpoint(architecture="dit", text=True):
+def small_checkpoint(architecture="dit", text=True):
     """A small network with random weights, none of them 0."""
     network = NetworkConfig(architecture, size=4, width=8, depth=2, heads=2, text=text)
-    config = DeepConfig(network, images=30, planted=3)
-    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
-    rng = np.random.default_rng(0)
-    params = [np.float32(0.3 * rng.standard_normal(a.shape)) for a in leaves]
-    return Checkpoint("drawn", config, tree.unflatten(params), {})
+    return drawn_checkpoint(network)
 
 
 @functools.cache
 def drawn_model(architecture="dit", text=True):
-    return of_checkpoint(drawn_checkpoint(architecture, text), SAMPLER)
+    return of_checkpoint(small_checkpoint(architecture, text), SAMPLER)
 
 
 def linear_model(size=4, sha256="aa", calls=None):

@@ -2,16 +2,16 @@
 
 import csv
 
-import jax
 import numpy as np
 import pytest
+from drawn_networks import drawn_params
 from PIL import Image
 
 from dae_theory.deep.captions import GARMENTS
 from dae_theory.deep.checkpoints import Checkpoint
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.network import NetworkConfig
-from dae_theory.deep.training import DeepConfig, shapes_of_params
+from dae_theory.deep.training import DeepConfig
 from dae_theory.steer import __main__ as command
 from dae_theory.steer.apply import steer_samples
 from dae_theory.steer.directions import References, concept_direction, load_direction
@@ -35,10 +35,7 @@ def drawn(name):
         return load_garment_model(name)
     network = NetworkConfig("dit", width=8, depth=1, heads=2, patch=7, text=True)
     config = DeepConfig(network, images=3)
-    leaves, tree = jax.tree.flatten(shapes_of_params(config.network))
-    random = np.random.default_rng(len(name))
-    params = [np.float32(0.3 * random.standard_normal(a.shape)) for a in leaves]
-    return Drawn(name, config, tree.unflatten(params), {})
+    return Drawn(name, config, drawn_params(network, seed=len(name)), {})
 
 
 @pytest.fixture(autouse=True, scope="module")

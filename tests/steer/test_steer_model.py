@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from steer_models import SAMPLER, drawn_checkpoint, drawn_model
+from steer_models import SAMPLER, drawn_model, small_checkpoint
 
 from dae_theory.checks import InputError
 from dae_theory.deep.captions import tokenize
@@ -84,7 +84,7 @@ def by_hand(checkpoint, start, captions, layer, change):
 )
 def test_a_change_is_what_a_sampler_by_hand_does(architecture, layer, settings):
     text = architecture == "dit"
-    checkpoint, model = (f(architecture, text) for f in (drawn_checkpoint, drawn_model))
+    checkpoint, model = (f(architecture, text) for f in (small_checkpoint, drawn_model))
     captions = CAPTIONS if text else [""] * 3
     shift = np.random.default_rng(1).standard_normal((3, model.layers[layer]))
     change, start = Change({layer: shift}, **settings), model.starts(5, 3)
@@ -94,7 +94,7 @@ def test_a_change_is_what_a_sampler_by_hand_does(architecture, layer, settings):
 
 
 def test_without_a_change_it_samples_as_the_library_does_bit_for_bit():
-    checkpoint, model = drawn_checkpoint(), drawn_model()
+    checkpoint, model = small_checkpoint(), drawn_model()
     for guidance in (1.0, 2.0):
         sampler = dataclasses.replace(SAMPLER, guidance=guidance)
         made = model.sample(model.starts(5, 3), CAPTIONS, Change(guidance=guidance))
@@ -110,7 +110,7 @@ def test_a_row_does_not_depend_on_the_others():
 
 
 def test_blocked_units_are_zero_and_others_stay():
-    checkpoint, model = drawn_checkpoint(), drawn_model()
+    checkpoint, model = small_checkpoint(), drawn_model()
     blocked = np.arange(model.layers["block1/units"]) < 5
     made = model.sample(model.starts(0, 3), CAPTIONS, Change(blocked={"block1/units": blocked}))
     cut = flax.traverse_util.flatten_dict(checkpoint.params, sep="/")
@@ -123,7 +123,7 @@ def test_blocked_units_are_zero_and_others_stay():
 
 
 def test_layers_are_those_with_channels_and_activations_are_means_over_space():
-    checkpoint, model = drawn_checkpoint(), drawn_model()
+    checkpoint, model = small_checkpoint(), drawn_model()
     assert set(model.layers) == {
         *(f"block{i}/{name}" for i in (0, 1) for name in ("attention", "units")),
         "condition/text",
@@ -242,4 +242,4 @@ def test_relu_nets_that_do_not_fit_are_one_line():
 
 
 def test_the_default_sampler_is_the_library_s():
-    assert of_checkpoint(drawn_checkpoint()).levels == Sampler().steps
+    assert of_checkpoint(small_checkpoint()).levels == Sampler().steps
