@@ -2,7 +2,7 @@
 
 L-BFGS, one compiled loop, goes all the way unless its line search fails; Newton steps on the
 gradient, solved by MINRES with exact Hessian-vector products, do the rest. Work is done in the span
-of the data and the start, which the gradient never leaves.
+of the data and the start, which the gradient never leaves, and on each sample once.
 """
 
 import jax
@@ -13,7 +13,7 @@ from dae_theory.checks import InputError, check_noise_and_decay, check_samples, 
 from dae_theory.solve.derivatives import stacked_loss
 from dae_theory.solve.lbfgs import Descent, lbfgs, lbfgs_many
 from dae_theory.solve.newton import Solution, polish
-from dae_theory.solve.reduced import weight_frames
+from dae_theory.solve.reduced import distinct_samples, weight_frames
 
 LANES = 16  # starts solved side by side; with many fewer or more, each takes longer
 
@@ -51,8 +51,9 @@ def solve_local_minimum(
     weights = np.stack([np.asarray(w1_DP, float), np.asarray(w2_DP, float)])
     if sample_weight is None:
         sample_weight = np.full(len(x_ND), 1 / len(x_ND))
-    frames, reduced, x_NR = weight_frames(weights, x_ND)
-    problem = (x_NR, np.asarray(sample_weight, float), float(sigma), float(lam))
+    x_MD, weight_M = distinct_samples(x_ND, sample_weight)
+    frames, reduced, x_MR = weight_frames(weights, x_MD)
+    problem = (x_MR, weight_M, float(sigma), float(lam))
     with jax.enable_x64(True):
         end = jax.device_get(lbfgs(stacked_loss, reduced, problem, tol, max_iterations))
         return _solution(end, frames, problem, tol)

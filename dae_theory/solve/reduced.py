@@ -64,6 +64,16 @@ def weight_frames(
     return frames, reduced_2RP, x_NR
 
 
+def distinct_samples(
+    x_ND: Float[np.ndarray, "N D"], sample_weight_N: Float[np.ndarray, " N"]
+) -> tuple[Float[np.ndarray, "M D"], Float[np.ndarray, " M"]]:
+    """Each sample once, with the weight of all its repeats; as given where there are none."""
+    _, first_M, of_N = np.unique(x_ND, axis=0, return_index=True, return_inverse=True)
+    if len(first_M) == len(x_ND):
+        return x_ND, np.asarray(sample_weight_N, float)
+    return x_ND[first_M], np.bincount(of_N.ravel(), sample_weight_N)
+
+
 def frames_of_one_size(
     w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]
 ) -> tuple[Float[np.ndarray, "2 R Q"], Float[np.ndarray, "N R"]]:

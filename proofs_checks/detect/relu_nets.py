@@ -120,12 +120,7 @@ class Solving:
 
     def _solved(self, start: Sequence[np.ndarray]) -> Nets:
         p = self.problem
-        # Repeats of a sample are one sample with their weight.
-        x_ND, counts_N = np.unique(p.x, axis=0, return_counts=True)
-        weight_N = counts_N / len(p.x)
-        end = solve_local_minimum(
-            *start, x_ND, p.sigma, p.lam, sample_weight=weight_N, max_iterations=ITERATIONS
-        )
+        end = solve_local_minimum(*start, p.x, p.sigma, p.lam, max_iterations=ITERATIONS)
         return Nets(end.w1[None], end.w2[None], (self.seed,))
 
     def _random(self, attempt: int) -> list[np.ndarray]:

@@ -29,6 +29,7 @@ from proofs_checks.stationarity import Stopped
 DRAWS = 32  # of noise on each reference
 PERTURBATION = 0.2  # of a start near (4), in units of its rms
 SCALE = 0.3  # of a random start
+GRADIENT = 1e-7  # at which a solve ends: with a hundredth of it samples move by less than 1e-6
 Weights = Callable[[Any, Array], tuple[Array, Array]]  # (parameters, σ) → W1, W2
 
 
@@ -156,11 +157,11 @@ class LevelNets:
     @cached_property
     def weights(self) -> tuple[Float[np.ndarray, "T D P"], Float[np.ndarray, "T D P"]]:
         """W1 and W2 of every level."""
-        w1, w2 = self._start()
+        p, (w1, w2) = self.problem, self._start()
         found = []
         for done, sigma in enumerate(self.levels):
             self.progress("solving for nets that are steered", done, len(self.levels))
-            solution = solve_local_minimum(w1, w2, self.problem.x, float(sigma), self.problem.lam)
+            solution = solve_local_minimum(w1, w2, p.x, float(sigma), p.lam, GRADIENT)
             w1, w2 = solution.w1, solution.w2
             found.append((w1, w2))
         w1_TDP, w2_TDP = (np.stack(one) for one in zip(*found, strict=True))

@@ -193,6 +193,12 @@ def test_mirrored_copies_are_found_where_they_are_looked_for():
     assert given_M[61] == given_M[1] == 0  # images 60 and 61, and the mirror image of 1
 
 
+def test_colours_are_not_mirrored():
+    images = gaussian(0, 3, 2, 4, 3)
+    both_MD, _ = with_mirrored(images.reshape(3, 24), (2, 4, 3))
+    np.testing.assert_array_equal(both_MD[3:].reshape(3, 2, 4, 3), images[:, :, ::-1])
+
+
 @pytest.mark.parametrize("ours", ["samples", "train"])
 def test_other_units_are_refused(ours):
     train_ND = np.random.default_rng(0).uniform(-1, 1, (80, 20))
@@ -230,6 +236,14 @@ def test_nearest_cosine_is_that_of_brute_force():
     np.testing.assert_allclose(found.cosines, np.max(cosine_MN, axis=1), atol=1e-12)
     # Not centred, everything far from the origin is alike.
     assert np.min(1 - cdist(samples_MD, train_ND, "cosine")) > 0.5 > 0 > np.min(cosine_MN)
+
+
+def test_no_cosine_is_above_one():
+    train_ND = gaussian(0, 200, 7)
+    u_ND = train_ND - train_ND.mean(axis=0)
+    u_ND /= np.linalg.norm(u_ND, axis=1, keepdims=True)
+    assert np.max(np.sum(u_ND**2, axis=1)) > 1  # by rounding
+    assert np.max(nearest_cosine(train_ND, train_ND).cosines) == 1
 
 
 def test_cosine_ignores_contrast_and_the_mean_has_none():
@@ -393,6 +407,8 @@ def test_memory_stays_bounded(run_python):
         (lambda x: nearest_two(x, np.zeros((5, 3))), "different training samples or groups"),
         (lambda x: near_duplicate_groups(x, -1.0), "radius: must be finite and >= 0"),
         (lambda x: with_mirrored(x, (2, 2)), r"image_shape: \(2, 2\) is none of images of 3"),
+        (lambda x: with_mirrored(x, (1, 1, 3, 1)), r"\(1, 1, 3, 1\) is none of images of 3"),
+        (lambda x: with_mirrored(x, (3,)), r"\(3,\) is none of images of 3"),
         (lambda x: nearest_two(x, x, np.arange(8)), "groups: expected 9 integers"),
         (lambda x: nearest_two(x, x, np.arange(9.0)), "groups: expected 9 integers"),
         (lambda x: nearest_two(x, x, block=0), "block: must be"),
@@ -402,6 +418,7 @@ def test_memory_stays_bounded(run_python):
         (lambda x: gap_ratio(x), "expected \\(M, 2\\)"),
         (lambda x: gap_ratio(np.array([[2.0, 1.0]])), "0 <= nearest"),
         (lambda x: copy_threshold(x, x, 0.0), "false_alarm: must be between"),
+        (lambda x: copy_threshold(x + 1, x, 1.0), "false_alarm: must be between"),
         (lambda x: copy_threshold(x, x, 0.01), "needs at least 99 samples, got 9"),
         (lambda x: copy_threshold(x[:, :2], x), "held_out and train differ"),
         (lambda x: fraction_memorized(x), "ratios: expected a vector"),

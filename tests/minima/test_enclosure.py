@@ -366,6 +366,14 @@ def test_many_features_are_those_of_the_span(net):
     assert 0 < max(few.radius, many.radius) < 1e-8
 
 
+def test_a_unit_without_output_spans_nothing():
+    """In 40 dimensions its zero column is no part of a basis, and next to it is no minimum."""
+    w1, w2, x, sigma = stored(SIGMA)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((40, 40)))[0][:, :D]
+    silent = w2 * [1, 0, 1]
+    assert prove_existence(turn @ w1, turn @ silent, x @ turn.T, sigma, LAM).radius == np.inf
+
+
 def test_directions_outside_the_span_count():
     """One stored sample: 4λ along it, about 2λ in features that are zero everywhere."""
     x, lam = np.eye(1, 6), 0.01

@@ -221,6 +221,21 @@ def test_sample_weights_act_like_duplicates():
     assert own_gradient_norm(weighted.w1, weighted.w2, x, SIGMA, LAM) > 1e-4
 
 
+def test_duplicates_act_like_sample_weights(monkeypatch):
+    """And no evaluation of the loss takes longer for them."""
+    seen = []
+    plain = local.lbfgs
+    monkeypatch.setattr(local, "lbfgs", lambda *a: seen.append(a[2][0].shape) or plain(*a))
+    x, weights = data.simplex(3, 12).x, np.array([0.1, 0.2, 0.3, 0.15, 0.25])
+    start, order = random_start(9, 12, 6), np.array([2, 0, 1, 2, 0])
+    repeated = solve_local_minimum(*start, x[order], SIGMA, LAM, sample_weight=weights)
+    once = np.bincount(order, weights)
+    weighted = solve_local_minimum(*start, x, SIGMA, LAM, sample_weight=once)
+    np.testing.assert_allclose(repeated.w1, weighted.w1, atol=1e-6)
+    assert repeated.loss == pytest.approx(weighted.loss, rel=1e-12)
+    assert seen[0] == seen[1]
+
+
 def test_too_few_iterations_are_reported():
     x = data.simplex(3, 12).x
     start = 30 * random_start(10, 12, 6)

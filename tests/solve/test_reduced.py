@@ -1,11 +1,11 @@
-"""Merging parallel units changes neither the loss nor the size of its gradient."""
+"""Parallel units merged, or repeats of a sample: neither loss nor size of its gradient changes."""
 
 import jax
 import numpy as np
 
 from dae_theory.relu.loss import exact_loss as plain_loss
 from dae_theory.solve.derivatives import gradient_norm
-from dae_theory.solve.reduced import FEW_UNITS, few_units, merge_parallel
+from dae_theory.solve.reduced import FEW_UNITS, distinct_samples, few_units, merge_parallel
 
 D, P, SPLITS = 5, 4, 40
 exact_loss = jax.jit(plain_loss)
@@ -49,3 +49,19 @@ def test_few_units_stay_as_they_are():
     assert few_units(*split)[0].shape == (D, P)
     zeros = np.zeros((D, FEW_UNITS + 1))
     assert few_units(zeros, zeros)[0].shape == (D, 0)
+
+
+def test_repeats_are_one_sample_with_their_weight():
+    whole, _ = split_net()
+    x_ND = np.random.default_rng(1).standard_normal((3, D))
+    weight_N = np.array([0.1, 0.2, 0.3, 0.4])
+    few, weight_M = distinct_samples(x_ND[[0, 1, 0, 2]], weight_N)
+    assert few.shape == (3, D)
+    losses = [
+        exact_loss(*whole, x, 0.3, 0.1, sample_weight=weight)
+        for x, weight in ((x_ND[[0, 1, 0, 2]], weight_N), (few, weight_M))
+    ]
+    np.testing.assert_allclose(*losses, rtol=1e-13)
+    found, weight = distinct_samples(x_ND, np.ones(3))
+    assert found is x_ND  # in their order
+    np.testing.assert_array_equal(weight, 1)

@@ -6,7 +6,9 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from scipy.integrate import quad
 from scipy.optimize import brentq, minimize_scalar
+from scipy.stats import norm
 
 from dae_theory import (
     InputError,
@@ -18,6 +20,7 @@ from dae_theory import (
     train_many,
 )
 from dae_theory.weights.extract import (
+    _leaks,
     _square_errors_from_reach,
     extract_samples,
     match_samples,
@@ -74,6 +77,23 @@ def split(w1, w2):
         np.column_stack([0.6 * w1, 0.8 * w1, 1e-5 * w1, np.zeros(len(w1))]),
         np.column_stack([0.6 * w2, 0.8 * w2, 1e-5 * w2, np.zeros(len(w1))]),
     )
+
+
+def test_dead_and_negligible_units_are_in_no_group():
+    w1, w2 = split(stored(samples()), stored(samples()))
+    groups = extract_samples(w1, w2, SIGMA, LAM, 4).groups
+    np.testing.assert_array_equal(groups, [3, 2, 1, 0] * 2 + [-1] * 5)
+
+
+def test_leak_is_the_energy_behind_the_worst_wrong_gate():
+    """By quadrature: the gates of other groups' units, and the opposites of its own."""
+    w, samples_KD, groups = np.array([[1.0, -0.4], [0.0, 1.0]]), np.eye(2), np.arange(2)
+    for sigma in (0.5, 2.0):
+        z_K = [max(-1.0, -0.4 / np.hypot(0.4, 1)) / sigma, max(-1 / np.hypot(0.4, 1), 0.0) / sigma]
+        expected = [
+            sigma**2 * quad(lambda g, z=z: (z + g) ** 2 * norm.pdf(g), -z, 40)[0] for z in z_K
+        ]
+        np.testing.assert_allclose(_leaks(w, groups, samples_KD, sigma), expected, rtol=1e-9)
 
 
 def permuted(w1, w2):
