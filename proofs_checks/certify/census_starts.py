@@ -125,15 +125,18 @@ def descended(starts: Sequence[Start], optimizer: str) -> Float[np.ndarray, "B 2
 def solved(
     starts: Sequence[Start], weights_B2DP: Sequence[Float[np.ndarray, "2 D P"]]
 ) -> list[Ending]:
-    """The local minima next to where the descents of the starts stopped. Nets of all widths are
-    solved as one batch: zero columns stay zero."""
-    x_BND = [equiangular(start.cosine) for start in starts]
-    w1_BDP, w2_BDP = np.stack(weights_B2DP, axis=1).astype(float)
-    minima = find_minima(w1_BDP, w2_BDP, x_BND, SIGMA, LAM)
-    return [
-        Ending(start, classify_minimum(end.w1, end.w2, x_ND, SIGMA, LAM, end.loss), end.is_minimum)
-        for start, x_ND, end in zip(starts, x_BND, minima, strict=True)
-    ]
+    """The local minima next to where the descents of the starts stopped. Nets of one width are
+    solved as one batch."""
+    endings = {}
+    for width in sorted({start.width for start in starts}):
+        batch = [b for b, start in enumerate(starts) if start.width == width]
+        x_BND = [equiangular(starts[b].cosine) for b in batch]
+        w1_BDP, w2_BDP = np.stack([weights_B2DP[b][..., :width] for b in batch], axis=1)
+        minima = find_minima(w1_BDP.astype(float), w2_BDP.astype(float), x_BND, SIGMA, LAM)
+        for b, x_ND, end in zip(batch, x_BND, minima, strict=True):
+            minimum = classify_minimum(end.w1, end.w2, x_ND, SIGMA, LAM, end.loss)
+            endings[b] = Ending(starts[b], minimum, end.is_minimum)
+    return [endings[b] for b in range(len(starts))]
 
 
 @dataclass(frozen=True)

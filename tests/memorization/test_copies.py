@@ -19,6 +19,7 @@ from dae_theory.memorization.copies import (
     reproducibility,
 )
 from dae_theory.memorization.nearest import (
+    FEWEST_ROWS,
     duplicate_groups,
     near_duplicate_groups,
     nearest_cosine,
@@ -207,6 +208,11 @@ def test_other_units_are_refused(ours):
     for look in (nearest_two, nearest_cosine, lambda a, b: copy_threshold(a, b, 0.1)):
         with pytest.raises(InputError, match=r"values are about .* bring both to the same units"):
             look(*pair)
+    with pytest.raises(InputError, match="same units"):  # however small they are
+        nearest_two(1e-3 * pair[0], 1e-3 * pair[1])
+    with pytest.raises(InputError, match="same units"):
+        nearest_two(pair[0][:FEWEST_ROWS], pair[1])
+    nearest_two(pair[0][: FEWEST_ROWS - 1], pair[1])  # too few to tell
     far_off_ND = train_ND * np.where(np.arange(80) % 80 == 7, 1e3, 1)[:, None]  # one that diverged
     nearest_two(far_off_ND, train_ND)
 
