@@ -16,7 +16,7 @@ from dae_theory.theory.symmetry import gate_groups
 NEWTON_STEPS = 20
 MINRES_ITERATIONS = 200
 LARGEST_DENSE = 4000  # entries of the weights up to which all eigenvalues are computed
-_NEWTON_STEPS, _DAMPING = 30, 0.5 ** np.arange(8)
+_NEWTON_STEPS, _DAMPING, _SHRINKS = 30, 0.5 ** np.arange(8), 0.1
 _TURNS, _LONGEST_TURN = 50, 0.2  # along rotations; radians, in Frobenius norm, of a block
 _ROUNDING = 100  # gradient that counts as zero, in units of eps ‖W‖ ‖H‖_F
 
@@ -170,7 +170,8 @@ def _smooth_problem(w1_DP, w2_DP, x_ND, sigma, lam) -> Reduced:
 
 
 def _valley(weights, arguments, rotations) -> _Valley:
-    """Damped Newton steps orthogonal to ``rotations`` (M, 2RL), until rounding."""
+    """Damped Newton steps orthogonal to ``rotations`` (M, 2RL), until rounding. A Hessian serves
+    as long as steps with it shrink the gradient by _SHRINKS: it takes longer than they do."""
 
     def loss_and_gradient(at):
         loss, gradient = value_and_grad(at, *arguments)
@@ -178,21 +179,28 @@ def _valley(weights, arguments, rotations) -> _Valley:
         return float(loss), gradient - rotations.T @ (rotations @ gradient)
 
     loss, gradient = loss_and_gradient(weights)
-    steps, rounding = 0, 0.0
+    steps, rounding, factors = 0, 0.0, None
     while steps < _NEWTON_STEPS and np.linalg.norm(gradient) > rounding:
-        matrix = np.asarray(expansion(weights, *arguments)[2])
-        rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
-        inside = matrix - rotations.T @ (rotations @ matrix)
-        inside = inside - (inside @ rotations.T) @ rotations
-        newton = -np.linalg.solve(inside + rotations.T @ rotations, gradient)
-        trials = [weights + f * newton.reshape(weights.shape) for f in _DAMPING]
-        for trial in trials:
+        is_new = factors is None
+        if is_new:
+            matrix = np.asarray(expansion(weights, *arguments)[2])
+            rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
+            inside = matrix - rotations.T @ (rotations @ matrix)
+            inside = inside - (inside @ rotations.T) @ rotations
+            factors = scipy.linalg.lu_factor(inside + rotations.T @ rotations)
+        newton = -scipy.linalg.lu_solve(factors, gradient)
+        for share in _DAMPING if is_new else _DAMPING[:1]:
+            trial = weights + share * newton.reshape(weights.shape)
             trial_loss, trial_gradient = loss_and_gradient(trial)
-            if np.linalg.norm(trial_gradient) < np.linalg.norm(gradient):
+            left = np.linalg.norm(trial_gradient) / np.linalg.norm(gradient)
+            if left < 1:
                 break
-        else:
+        if left > _SHRINKS:
+            factors = None
+        if left < 1:
+            weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
+        elif is_new:
             break
-        weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
     return _Valley(weights, loss, gradient, float(rounding), steps)
 
 

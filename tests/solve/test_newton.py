@@ -5,6 +5,7 @@ import pytest
 
 from dae_theory import InputError, data, predict_memorization
 from dae_theory.relu.loss import exact_loss
+from dae_theory.solve import newton
 from dae_theory.solve.derivatives import expansion
 from dae_theory.solve.newton import newton_along_rotations, newton_modulo_symmetry
 from dae_theory.theory.problem import Problem
@@ -64,6 +65,16 @@ def test_modulo_symmetry_a_rotation_still_lowers_the_loss():
         lowest.append(int(np.argmin(losses)))
     assert lowest[0] == 1
     assert lowest[1] != 1
+
+
+def test_a_hessian_serves_for_several_steps(monkeypatch):
+    problem, p = clusters(4.0)
+    taken, plain = [], newton.expansion
+    monkeypatch.setattr(newton, "expansion", lambda *a: taken.append(a[0]) or plain(*a))
+    start = turned(p.w1, p.blocks, 0.1)
+    stop = newton_modulo_symmetry(start, start, problem.x, problem.sigma, problem.lam)
+    assert stop.converged
+    assert 1 <= len(taken) < stop.iterations
 
 
 def test_without_rotations_it_is_newton_modulo_symmetry():
