@@ -128,6 +128,16 @@ def test_a_missing_sample_is_not_stored():
     np.testing.assert_array_equal(comparison.separate, [True, True, False, True])
 
 
+def test_a_sample_too_short_to_be_stored_has_no_error_unless_something_is():
+    x = data.simplex(3, 6).x * np.array([1, 1, 1e-3])[:, None]
+    prediction = predict_memorization(x, SIGMA, LAM)
+    assert prediction.gains[2] == 0
+    found = compare_weights(prediction.w1, prediction.w2, prediction, x)
+    np.testing.assert_allclose(found.operator_errors, 0, atol=1e-14)
+    w = np.column_stack([prediction.w1[:, :2], 100 * x[2]])
+    assert compare_weights(w, w, prediction, x).operator_errors[2] == 1
+
+
 def test_units_that_cancel_point_nowhere():
     x, prediction = memorized()
     w1, w2 = (np.column_stack([w[:, :1], w]) for w in (prediction.w1, prediction.w2))
