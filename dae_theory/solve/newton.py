@@ -16,7 +16,8 @@ from dae_theory.theory.symmetry import gate_groups
 NEWTON_STEPS = 20
 MINRES_ITERATIONS = 200
 LARGEST_DENSE = 4000  # entries of the weights up to which all eigenvalues are computed
-_NEWTON_STEPS, _DAMPING, _SHRINKS = 30, 0.5 ** np.arange(8), 0.1
+_NEWTON_STEPS, _DAMPING = 30, 0.5 ** np.arange(8)
+_SHRINKS = 0.1  # what is left of the gradient after a step with a Hessian that serves once more
 _TURNS, _LONGEST_TURN = 50, 0.2  # along rotations; radians, in Frobenius norm, of a block
 _ROUNDING = 100  # gradient that counts as zero, in units of eps ‖W‖ ‖H‖_F
 
@@ -170,8 +171,10 @@ def _smooth_problem(w1_DP, w2_DP, x_ND, sigma, lam) -> Reduced:
 
 
 def _valley(weights, arguments, rotations) -> _Valley:
-    """Damped Newton steps orthogonal to ``rotations`` (M, 2RL), until rounding. A Hessian serves
-    as long as steps with it shrink the gradient by _SHRINKS: it takes longer than they do."""
+    """Damped Newton steps orthogonal to ``rotations`` (M, 2RL), until rounding.
+
+    A Hessian takes longer than steps with it, so it serves while they shrink the gradient enough.
+    """
 
     def loss_and_gradient(at):
         loss, gradient = value_and_grad(at, *arguments)
@@ -187,15 +190,16 @@ def _valley(weights, arguments, rotations) -> _Valley:
             rounding = np.finfo(float).eps * np.linalg.norm(weights) * np.linalg.norm(matrix)
             inside = matrix - rotations.T @ (rotations @ matrix)
             inside = inside - (inside @ rotations.T) @ rotations
-            factors = scipy.linalg.lu_factor(inside + rotations.T @ rotations)
-        newton = -scipy.linalg.lu_solve(factors, gradient)
+            inside = inside + rotations.T @ rotations
+            factors = scipy.linalg.lu_factor(inside, check_finite=False)
+        newton = -scipy.linalg.lu_solve(factors, gradient, check_finite=False)
         for share in _DAMPING if is_new else _DAMPING[:1]:
             trial = weights + share * newton.reshape(weights.shape)
             trial_loss, trial_gradient = loss_and_gradient(trial)
             left = np.linalg.norm(trial_gradient) / np.linalg.norm(gradient)
             if left < 1:
                 break
-        if left > _SHRINKS:
+        if not left <= _SHRINKS:  # or is NaN
             factors = None
         if left < 1:
             weights, loss, gradient, steps = trial, trial_loss, trial_gradient, steps + 1
