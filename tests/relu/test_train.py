@@ -108,6 +108,15 @@ def test_tied_step_decays_the_one_matrix_as_both(optimizer):
     np.testing.assert_allclose(after.w1, undecayed.w1 - decay, atol=1e-12)
 
 
+@pytest.mark.parametrize("tied", [False, True])
+def test_adamw_decays_by_the_gradient_of_the_penalty(tied):
+    config = variant(optimizer="adamw", tied=tied, lam=0.1, schedule="constant", dtype="float64")
+    optimizer, w = make_optimizer(config), jnp.array([1.0, -2.0, 3.0])
+    updates, _ = optimizer.update(jnp.zeros(3), optimizer.init(w), w)
+    slope = jax.grad(lambda w: config.lam * (2 if tied else 1) * jnp.sum(w**2))(w)
+    np.testing.assert_allclose(updates, -config.learning_rate * slope, rtol=1e-12)
+
+
 def test_rmsprop_has_the_constants_of_pytorch():
     # square ← .99 square + .01 g²; w ← w − rate g/(√square + 1e-8)
     config = variant(optimizer="rmsprop", schedule="constant", steps=3, dtype="float64")
