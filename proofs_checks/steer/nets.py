@@ -29,7 +29,7 @@ from proofs_checks.stationarity import Stopped
 DRAWS = 32  # of noise on each reference
 PERTURBATION = 0.2  # of a start near (4), in units of its rms
 SCALE = 0.3  # of a random start
-GRADIENT = 1e-7  # at which a solve ends: with a hundredth of it samples move by less than 1e-6
+GRADIENT = 1e-7  # at which a solve ends: with a hundredth samples move by less than 1e-6 (test)
 Weights = Callable[[Any, Array], tuple[Array, Array]]  # (parameters, σ) → W1, W2
 
 
