@@ -73,11 +73,12 @@ class SweepUnderTest:
         measured = [w2_DP[:, start.blocks == k] @ w1_DP[:, start.blocks == k].T for k in clusters]
         predicted = [prediction.operator(k) for k in clusters]
         scale = max(np.linalg.norm(m_DD) for m_DD in predicted)
+        away = max(np.linalg.norm(m - p) for m, p in zip(measured, predicted, strict=True))
         leading = [start.directions[k][:, 0] for k in clusters]
         return (
             closed_form.margin,
             gate_margin(w1_DP, b.x, b.labels, start.blocks, b.sigma),
-            max(np.linalg.norm(m - p) for m, p in zip(measured, predicted, strict=True)) / scale,
+            away / scale if scale > 0 else np.inf,  # so much decay that nothing is to be stored
             abs(minimum.losses[1] / prediction.loss - 1),
             minimum.gradients[0] / np.mean(np.sum(b.x**2, axis=1)),
             minimum.losses[0] / prediction.loss - 1,
