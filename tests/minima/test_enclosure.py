@@ -265,6 +265,20 @@ def test_the_bound_with_an_allowance_is_wider():
     assert not allowed.enclosed
 
 
+@pytest.mark.parametrize("name", ["near, sigma=0.3", "simplex, z=10"])
+def test_sizes_in_the_bound_are_those_of_the_net(name):
+    w1, w2, x, sigma = NETS[name]
+    sizes = enclosure._sizes(*map(enclosure._balls, (w1, w2, x)), sigma, 0.1)
+    energy = np.mean(np.sum((x @ w1) ** 2, axis=1)) + sigma**2 * np.sum(w1**2)
+    assert float(sizes.energy) == pytest.approx(energy, rel=1e-12)
+    for found, matrix in ((sizes.op1, w1), (sizes.op2, w2)):
+        assert np.linalg.norm(matrix, 2) <= float(found) <= np.linalg.norm(matrix)
+    second = float(sizes.second - sigma**2) * N
+    assert np.linalg.norm(x, 2) ** 2 <= second <= np.linalg.norm(x) ** 2
+    for found, each in ((sizes.norms1, w1.T), (sizes.norms2, w2.T), (sizes.lengths, x)):
+        np.testing.assert_allclose(list(map(float, found)), np.linalg.norm(each, axis=1))
+
+
 @pytest.mark.parametrize("name", ["simplex, z=2.5", "simplex, z=10"])
 def test_lipschitz_is_not_below_that_of_float64(name):
     w1, w2, x, sigma = NETS[name]

@@ -230,6 +230,7 @@ def test_the_gain_of_a_stored_sample_is_that_of_the_block(net):
     response = block_response(prediction, 0, mixture.means[0], mixture.covs[0], SIGMA)
     assert response.gains == pytest.approx([gain])
     assert response.unit_sums == pytest.approx([2**0.5])
+    assert stored_response(mixture.means[0], gain, SIGMA).unit_sums == 1  # in one unit
 
 
 def test_bad_input(responses):

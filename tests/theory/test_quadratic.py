@@ -43,6 +43,15 @@ def test_a_law_against_draws():
         assert law.cdf(value) == pytest.approx(np.mean(drawn <= value), abs=0.004)
 
 
+@pytest.mark.parametrize("unit", [1e-6, 1e6])
+def test_comparisons_have_no_unit(unit):
+    weights, shifts = np.array([0.5, 0.3]), np.array([1.5, -2.0])
+    law, scaled = QuadraticLaw(weights, shifts), QuadraticLaw(unit * weights, shifts)
+    expected = law.exceeds(central(2))
+    assert scaled.exceeds(central(2, unit)) == pytest.approx(expected, abs=1e-12)
+    assert scaled.cdf(unit) == pytest.approx(law.cdf(1.0), abs=1e-12)
+
+
 def test_distribution_and_quantile_against_scipys():
     four, shifted = central(4), QuadraticLaw(np.ones(1), np.array([40**0.5]))
     for value in (0.5, 4.0, 9.0):

@@ -49,6 +49,18 @@ def test_steered_between_stored_samples(strength):
         np.testing.assert_allclose(found_D, integrated(slope, start_D, LEVELS), atol=1e-7)
 
 
+def test_steering_between_stored_samples_has_no_unit_of_length():
+    """Norms that differ by rounding are equal in any."""
+    x_ND = three_images(-0.3, 1.0)
+    start_MD = 20 * np.random.default_rng(0).standard_normal((2, 5))
+    ends_MD = steer_stored(x_ND, 1, start_MD, [0.3], LEVELS, 0.1)[0]
+    x_ND *= 1 + 1e-8 * np.arange(3)[:, None]
+    for unit in (1e-3, 1e3):
+        levels = Levels(20 * unit, 0.01 * unit, Window(5 * unit, 0.03 * unit))
+        found_AMD = steer_stored(unit * x_ND, 1, unit * start_MD, [0.3], levels, 0.1 * unit**2)
+        np.testing.assert_allclose(found_AMD[0], unit * ends_MD, atol=1e-6 * unit)
+
+
 def test_steered_inside_a_block():
     rng = np.random.default_rng(0)
     u_DR, e_R, decay = np.linalg.qr(rng.standard_normal((4, 2)))[0], np.array([1.2, 0.1]), 0.02
