@@ -404,6 +404,7 @@ def test_memory_stays_bounded(run_python):
     ("call", "message"),
     [
         (lambda x: nearest_two(x[:, :2], x), "differ in features: 2 and 3"),
+        (lambda x: nearest_two(x, x[:, :2]), "differ in features: 3 and 2"),
         (lambda x: nearest_two(x * np.nan, x), "samples: contains NaN"),
         (lambda x: nearest_two(x, np.where(x == x[0], np.inf, x)), "train: contains NaN or inf"),
         (lambda x: nearest_two(x[:0], x), "at least one sample"),
@@ -435,6 +436,7 @@ def test_memory_stays_bounded(run_python):
         (lambda x: reproducibility(x, x[:5]), "differ in shape"),
         (lambda x: reproducibility(x[:1], x[:1]), "number of samples: must be at least 2"),
         (lambda x: reproducibility(x, x, confidence=0.0), "confidence: must be between"),
+        (lambda x: reproducibility(x, x, confidence=-0.5), "confidence: must be between"),
     ],
 )
 def test_bad_input_is_one_clear_line(call, message):
