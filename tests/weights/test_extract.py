@@ -318,6 +318,9 @@ def test_the_group_with_an_impossible_gain_is_named(factor):
     w2 = w * np.where(np.arange(4) == 2, factor, 1.0)
     with pytest.raises(InputError, match=r"unit 2 \(1 units\) has gain"):
         extract_samples(w, w2, SIGMA, LAM, 4)
+    halves = (np.column_stack([each, each]) / 2**0.5 for each in (w, w2))
+    with pytest.raises(InputError, match=r"unit 2 \(2 units\) has gain"):
+        extract_samples(*halves, SIGMA, LAM, 4)
 
 
 # --- helpers -----------------------------------------------------------------------------------
