@@ -368,6 +368,19 @@ def test_reproducibility_by_hand():
     np.testing.assert_allclose(found.null_mean, cosine_MM[~np.eye(30, dtype=bool)].mean())
 
 
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+def test_null_interval_is_that_of_permutations(confidence):
+    a_MD, b_MD = gaussian(0, 30, 4), gaussian(1, 30, 4)
+    found = reproducibility(a_MD, b_MD, confidence=confidence)
+    mean_D = np.concatenate([a_MD, b_MD]).mean(axis=0)
+    cosine_MM = 1 - cdist(a_MD - mean_D, b_MD - mean_D, "cosine")
+    rng, rows = np.random.default_rng(7), np.arange(30)
+    null_R = [cosine_MM[rows, rng.permutation(30)].mean() for _ in range(5000)]
+    low, high = np.quantile(null_R, [0.5 - confidence / 2, 0.5 + confidence / 2])
+    np.testing.assert_allclose([found.null_low, found.null_high], [low, high], atol=0.02)
+    assert high - low > 0.1
+
+
 def test_reproducibility_of_independent_outputs_has_uniform_p_values():
     p_values = [
         reproducibility(gaussian(s, 12, 3), gaussian(900 + s, 12, 3)).p_value for s in range(60)

@@ -1,5 +1,6 @@
 """Extraction against nets that are written down by hand, solved, trained, and disturbed."""
 
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from dae_theory.weights.extract import (
     extract_samples,
     match_samples,
     psnr,
+    stored_square_norm,
 )
 from figures import fig_extraction
 from figures.results import RunResults
@@ -104,6 +106,19 @@ def permuted(w1, w2):
 def rescaled(w1, w2):
     factors = np.linspace(0.5, 2.0, w1.shape[1])
     return w1 * factors, w2 / factors
+
+
+def test_errors_of_norms_grow_with_noise_and_decay_as_norms_do():
+    """δ‖x‖² is the slope of ‖x‖² = (nλ + σ²m)/(1 − m) in m, times an error of m that only weights
+    tell."""
+    w1, w2 = disturbed(stored(samples()), 1e-4, np.random.default_rng(0))
+    per_slope = []
+    for lam in (1e-5, 1e-3):
+        found = extract_samples(w1, w2, SIGMA, lam, 4)
+        square, step = partial(stored_square_norm, sigma=SIGMA, decay=4 * lam), 1e-6
+        slope = (square(found.gains + step) - square(found.gains - step)) / (2 * step)
+        per_slope.append(2 * found.norms * found.norm_errors / slope)
+    np.testing.assert_allclose(*per_slope, rtol=1e-4)
 
 
 @pytest.mark.parametrize("change", [split, permuted, rescaled], ids=lambda f: f.__name__)
@@ -298,6 +313,7 @@ def test_noise_in_black_pixels_does_not_limit_the_scale():
         ({"w1": np.full((12, 4), np.nan)}, "NaN"),
         ({"w1": np.ones(12)}, "W1"),
         ({"lam": None, "pixel_range": (1, 0)}, "low < high"),
+        ({"lam": None, "pixel_range": (1, 1)}, "low < high"),
         ({"lam": None, "pixel_range": (0, 1), "offset": -1.0}, "inside the pixel range 0 ... 1"),
         ({"lam": None, "pixel_range": (0, 1), "offset": 1.5}, "inside the pixel range 0 ... 1"),
         ({"lam": None, "pixel_range": (0, 1), "offset": np.ones(3)}, "expected shape"),
