@@ -89,13 +89,14 @@ def test_dead_and_negligible_units_are_in_no_group():
 
 def test_leak_is_the_energy_behind_the_worst_wrong_gate():
     """By quadrature: the gates of other groups' units, and the opposites of its own."""
-    w, samples_KD, groups = np.array([[1.0, -0.4], [0.0, 1.0]]), np.eye(2), np.arange(2)
+    w, lengths_K, groups = np.array([[1.0, -0.4], [0.0, 1.0]]), np.array([2.0, 0.5]), np.arange(2)
+    cosines_K = np.array([-0.4 / np.hypot(0.4, 1), 0.0])  # to the unit of the other sample
     for sigma in (0.5, 2.0):
-        z_K = [max(-1.0, -0.4 / np.hypot(0.4, 1)) / sigma, max(-1 / np.hypot(0.4, 1), 0.0) / sigma]
-        expected = [
-            sigma**2 * quad(lambda g, z=z: (z + g) ** 2 * norm.pdf(g), -z, 40)[0] for z in z_K
-        ]
-        np.testing.assert_allclose(_leaks(w, groups, samples_KD, sigma), expected, rtol=1e-9)
+        z_K = lengths_K * cosines_K / sigma
+        energy_K = [quad(lambda g, z=z: (z + g) ** 2 * norm.pdf(g), -z, 40)[0] for z in z_K]
+        expected = sigma**2 * np.array(energy_K) / lengths_K**2
+        found = _leaks(w, groups, np.diag(lengths_K), sigma)
+        np.testing.assert_allclose(found, expected, rtol=1e-9)
 
 
 def permuted(w1, w2):
