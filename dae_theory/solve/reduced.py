@@ -44,7 +44,8 @@ def weight_frames(
     """Frames (D, R1), (D, R2) of W1 and W2, and their coordinates and those of the samples, (R, ·).
 
     Each frame is the span of the data and, behind it, of the rest of the matrix. The loss does
-    not see how the two rests are turned, so both may use the same rows.
+    not see how the two rests are turned, so both may use the same rows. R is what P units can fill;
+    zeros fill it up, so that nets of one size share compiled programs.
     """
     data_DR = common_span(x_ND.T)
     frames = []
@@ -55,8 +56,9 @@ def weight_frames(
         rest_DR, singular, _ = np.linalg.svd(rest_DP, full_matrices=False)
         kept = singular > len(w_DP) * np.finfo(float).eps * np.max(np.abs(w_DP))
         frames.append(np.concatenate([data_DR, rest_DR[:, kept]], axis=1))
-    rank = max(frame_DR.shape[1] for frame_DR in frames)
-    reduced_2RP = np.zeros((2, rank, weights_2DP.shape[2]))
+    units = weights_2DP.shape[2]
+    rank = min(len(data_DR), data_DR.shape[1] + units)
+    reduced_2RP = np.zeros((2, rank, units))
     for w_RP, frame_DR, w_DP in zip(reduced_2RP, frames, weights_2DP, strict=True):
         w_RP[: frame_DR.shape[1]] = frame_DR.T @ w_DP
     x_NR = np.zeros((len(x_ND), rank))

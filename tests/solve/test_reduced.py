@@ -5,7 +5,14 @@ import numpy as np
 
 from dae_theory.relu.loss import exact_loss as plain_loss
 from dae_theory.solve.derivatives import gradient_norm
-from dae_theory.solve.reduced import FEW_UNITS, distinct_samples, few_units, merge_parallel
+from dae_theory.solve.reduced import (
+    FEW_UNITS,
+    common_span,
+    distinct_samples,
+    few_units,
+    merge_parallel,
+    weight_frames,
+)
 
 D, P, SPLITS = 5, 4, 40
 exact_loss = jax.jit(plain_loss)
@@ -65,3 +72,19 @@ def test_repeats_are_one_sample_with_their_weight():
     found, weight = distinct_samples(x_ND, np.ones(3))
     assert found is x_ND  # in their order
     np.testing.assert_array_equal(weight, 1)
+
+
+def test_nets_of_one_size_have_frames_of_one_size():
+    """Whatever part of them is inside the span of the samples."""
+    x_ND = np.random.default_rng(1).standard_normal((2, 9))
+    inside_DR, random = common_span(x_ND.T), np.random.default_rng(2)
+    for part_DR in (inside_DR, np.eye(9)[:, :3], np.eye(9)):
+        weights_2DP = part_DR @ random.standard_normal((2, part_DR.shape[1], P))
+        frames, reduced_2RP, x_NR = weight_frames(weights_2DP, x_ND)
+        assert reduced_2RP.shape == (2, 2 + P, P)
+        assert x_NR.shape == (2, 2 + P)
+        for frame_DR, w_RP, w_DP in zip(frames, reduced_2RP, weights_2DP, strict=True):
+            used = frame_DR.shape[1]
+            np.testing.assert_allclose(frame_DR @ w_RP[:used], w_DP, atol=1e-13)
+            assert not w_RP[used:].any()
+        np.testing.assert_allclose(frames[0] @ x_NR[:, : frames[0].shape[1]].T, x_ND.T, atol=1e-13)
