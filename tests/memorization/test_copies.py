@@ -228,6 +228,12 @@ def test_collapsed_samples_are_said():
         nearest_two(np.repeat(gaussian(1, 5, 4), 4, axis=0), train_ND)
 
 
+def test_black_images_in_two_groups_are_at_distance_zero():
+    with pytest.warns(UserWarning, match="collapsed"):
+        found = nearest_two(np.zeros((2, 3)), np.zeros((2, 3)), np.arange(2))
+    np.testing.assert_array_equal(found.distances, 0)
+
+
 def test_gap_ratio_by_hand():
     distances_M2 = np.array([[0.0, 2.0], [1.0, 4.0], [3.0, 3.0], [0.0, 0.0]])
     np.testing.assert_array_equal(gap_ratio(distances_M2), [0.0, 0.25, 1.0, 1.0])
