@@ -218,6 +218,15 @@ def test_numbers_of_the_closed_form():
     np.testing.assert_allclose(minimum.noise_passed, prediction.gains**2, rtol=0.15)
 
 
+def test_samples_of_any_length_are_stored():
+    x = samples() * np.array([[0.8], [1.0], [1.5]])
+    prediction = predict_memorization(x, SIGMA, LAM)
+    minimum = classified(prediction.w1, prediction.w2, x)
+    np.testing.assert_allclose(minimum.cosines, 1, rtol=1e-12)
+    np.testing.assert_allclose(minimum.gains, prediction.gains, rtol=1e-12)
+    assert minimum.stored.all()
+
+
 def test_projection_onto_the_span_is_near_but_does_not_memorize():
     x = samples()
     minimum = classified(*identity_net(x), x)

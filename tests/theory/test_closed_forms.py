@@ -220,6 +220,11 @@ def test_block_gains_and_eigenvalues():
         assert len(values) == 4
         np.testing.assert_allclose(values, expected[:4], rtol=1e-9)
         np.testing.assert_allclose(expected[4:], 0, atol=1e-11)
+    for unit in (1e-4, 1e4):  # which ones count as nonzero does not depend on it
+        for values, scaled in zip(
+            block_eigenvalues(x, labels), block_eigenvalues(unit * x, labels), strict=True
+        ):
+            np.testing.assert_allclose(scaled, unit**2 * values, rtol=1e-9)
 
 
 @pytest.mark.parametrize("width", range(1, 17))
