@@ -15,7 +15,8 @@ from scipy.special import ndtri
 from dae_theory.commands import option, run_main
 from dae_theory.statistics import (
     Interval,
-    area_ends,
+    area_under_roc_interval,
+    grouped_area_interval,
     grouped_share_interval,
     mean_interval,
     ratio_interval,
@@ -25,8 +26,10 @@ from dae_theory.statistics import (
 
 COUNTS = (2, 3, 4, 8, 16, 30)  # seeds and data sets in use
 AREAS = (0.5, 0.7, 0.85, 0.95)
-GROUPS = ((5, 5), (5, 20), (5, 100), (20, 100))  # positives and negatives in use
+GROUPS = ((5, 5), (5, 20), (5, 100), (20, 100), (200, 200))  # positives and negatives in use
 SHARES = (0.02, 0.1, 0.3, 0.5)
+IMAGES = (8, 24)  # memorized and other images of each model
+SPREAD = 0.5  # of models
 CASES = 250  # samples of each net whose share of copies is counted
 
 
@@ -107,17 +110,22 @@ def of_areas(area: float, groups: tuple[int, int], repeats: int, exponential: bo
         distance = 2**0.5 * float(ndtri(area))
         positive_RP = distance + rng.standard_normal((repeats, positives))
         negative_RN = rng.standard_normal((repeats, negatives))
-    above_R = np.array(
-        [
-            np.searchsorted(np.sort(negative_N), positive_P).sum()
-            for positive_P, negative_N in zip(positive_RP, negative_RN, strict=True)
-        ]
-    )
-    found, times = np.unique(above_R, return_counts=True)
-    total = positives * negatives
-    ends = [area_ends(above / total, positives, negatives) for above in found]
-    covers = [low <= area <= high for low, high in ends]
-    return float(np.sum(times * covers) / repeats)
+    pairs = zip(positive_RP, negative_RN, strict=True)
+    return share_covered([area_under_roc_interval(*scores) for scores in pairs], area)
+
+
+def of_grouped_areas(area: float, count: int, repeats: int) -> float:
+    """`grouped_area_interval` of ``count`` models, of IMAGES[0] normal scores against IMAGES[1],
+    whose distances differ: normally, by SPREAD."""
+    rng = np.random.default_rng(count)
+    distance = (2 + SPREAD**2) ** 0.5 * float(ndtri(area))
+    of_models = distance + SPREAD * rng.standard_normal((repeats, count, 1))
+    positive_RSP = of_models + rng.standard_normal((repeats, count, IMAGES[0]))
+    negative_RSN = rng.standard_normal((repeats, count, IMAGES[1]))
+    above = positive_RSP[..., :, None] > negative_RSN[..., None, :]
+    totals = [count * images for images in IMAGES]
+    intervals = [grouped_area_interval(areas_S, *totals) for areas_S in above.mean(axis=(2, 3))]
+    return share_covered(intervals, area)
 
 
 def table(repeats: int) -> list[tuple[str, list[float]]]:
@@ -141,6 +149,10 @@ def table(repeats: int) -> list[tuple[str, list[float]]]:
             [of_grouped_shares(share, n, repeats) for n in COUNTS],
         )
         for share in (0.1, 0.3)
+    ]
+    rows += [
+        (f"`grouped_area_interval`, {area:g}", [of_grouped_areas(area, n, repeats) for n in COUNTS])
+        for area in AREAS
     ]
     return rows
 

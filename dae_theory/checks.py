@@ -49,6 +49,24 @@ def check_weights(w1_DP: np.ndarray, w2_DP: np.ndarray, n_features: int) -> None
         raise InputError(f"W1 and W2 differ in shape: {w1_DP.shape} and {w2_DP.shape}")
 
 
+def check_sample_weight(weight_N: np.ndarray | None, n_samples: int) -> np.ndarray:
+    """Return the weights of ``n_samples`` samples, 1/N each for None, or raise InputError.
+
+    Weights are (N,), not negative, and sum to 1.
+    """
+    if weight_N is None:
+        return np.full(n_samples, 1 / n_samples)
+    weight_N = np.asarray(weight_N, np.float64)
+    if weight_N.shape != (n_samples,):
+        raise InputError(
+            f"sample_weight: expected one for each of {n_samples} samples, got shape "
+            f"{weight_N.shape}"
+        )
+    if not (np.all(weight_N >= 0) and abs(np.sum(weight_N) - 1) <= 1e-6):
+        raise InputError("sample_weight: must be >= 0 and sum to 1; divide it by its sum")
+    return weight_N
+
+
 def check_noise_and_decay(sigma: float, lam: float) -> None:
     """Raise InputError unless σ is finite and positive and λ finite and not negative."""
     if not (np.isfinite(sigma) and sigma > 0):

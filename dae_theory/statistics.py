@@ -13,6 +13,10 @@ from jaxtyping import Array, Float
 from dae_theory.checks import InputError
 
 CONFIDENCE = 0.95
+# By the number of values, simulated (`benchmarks.coverage`): see `mean_interval`.
+TAILS = {2: 0.7, 3: 0.6, 4: 0.6, 5: 0.6, 6: 0.8, 7: 0.9}
+# How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
+SHAPE_PRIOR, SCALE_PRIOR = 8, 100
 
 
 class Interval(NamedTuple):
@@ -30,9 +34,9 @@ def mean_interval(
 
     Hall, "On the removal of skewness by transformation" (1992): t = (mean − μ)/s is mapped by
     t + γt²/3 + γ²t³/27 + γ/6S, γ the sample skewness, to what is nearer to Student's distribution.
-    Below four values, and for ``symmetric`` ones, it is the t interval. It covers the mean
-    of normal values in 95% of cases, that of their sizes in 92% for three of them and 93% to 95%
-    otherwise, that of exponential ones in 89% to 91% below eight and 93% to 95% from eight on.
+    γ of few values is too small, and what may fall outside is a share TAILS of 1 − ``confidence``:
+    the mean of exponential as of normal values is then covered in 93% to 97% of cases. The plain
+    t interval for ``symmetric`` values, and for two but for TAILS.
 
     None for fewer than two values, or where one is not finite. Equal values have no width.
     """
@@ -43,10 +47,10 @@ def mean_interval(
     spread = float(np.std(values_S, ddof=1))
     if spread == 0 or np.ptp(values_S) == 0:  # the skewness is 0/0; the first may underflow
         return Interval(*3 * [float(values_S[0])])
-    quantile = student_quantile(confidence, count - 1) / count**0.5
-    # Of three values the sample skewness says next to nothing.
+    tail = 1.0 if symmetric else TAILS.get(count, 1.0)
+    quantile = student_quantile(1 - tail * (1 - confidence), count - 1) / count**0.5
     standard_S = (values_S - mean) / float(np.std(values_S))
-    skewness = 0.0 if count < 4 or symmetric else float(np.mean(standard_S**3))
+    skewness = 0.0 if symmetric else float(np.mean(standard_S**3))
 
     def unskewed(t: float) -> float:
         if abs(skewness) < 1e-6:  # the limit
@@ -79,7 +83,7 @@ def ratio_interval(above_N: Float[np.ndarray, " N"], below_N: Float[np.ndarray, 
     return Interval(ratio, ratio - reach, ratio + reach)
 
 
-def share_interval(count: int, total: int, confidence: float = CONFIDENCE) -> Interval:
+def share_interval(count: int, total: float, confidence: float = CONFIDENCE) -> Interval:
     """``count`` out of ``total`` independent cases as a share, with the exact interval of Clopper
     and Pearson (1934), which covers the truth at least as often as it says.
 
@@ -97,8 +101,8 @@ def share_interval(count: int, total: int, confidence: float = CONFIDENCE) -> In
     return Interval(count / total, float(low), float(high))
 
 
-def grouped_share_interval(shares_S: Float[Array, " S"], cases: int) -> Interval:
-    """Mean of S shares of ``cases`` cases each, such as of the samples of S nets.
+def grouped_share_interval(shares_S: Float[Array, " S"], cases: float) -> Interval:
+    """Mean of S shares of ``cases`` cases each (on average), such as of the samples of S nets.
 
     From the lower to the upper end of `mean_interval`, which knows that groups differ, and of
     `share_interval` of all cases together, which knows that a share of 0 in all groups does not
@@ -106,21 +110,44 @@ def grouped_share_interval(shares_S: Float[Array, " S"], cases: int) -> Interval
     """
     shares_S = np.asarray(shares_S, float)
     pooled = share_interval(round(float(np.sum(shares_S)) * cases), shares_S.size * cases)
-    spread = mean_interval(shares_S) if cases > 1 else None
+    return widened(pooled, mean_interval(shares_S) if cases > 1 else None)
+
+
+def grouped_area_interval(areas_S: Float[Array, " S"], positives: int, negatives: int) -> Interval:
+    """Mean of S areas under the ROC curve, such as of S models, of ``positives`` and ``negatives``
+    in all of them together.
+
+    From the lower to the upper end of `mean_interval`, which knows that groups differ, and of
+    `area_ends` of all together, which knows that an area of 1 in all groups does not prove one
+    of 1.
+    """
+    mean = float(np.mean(areas_S))
+    pooled = Interval(mean, *area_ends(mean, positives, negatives))
+    return widened(pooled, mean_interval(areas_S))
+
+
+def widened(pooled: Interval, spread: Interval | None) -> Interval:
+    """An interval within [0, 1] from the lowest to the highest end of both."""
     if spread is None:
         return pooled
-    return Interval(
-        spread.value, max(min(spread.low, pooled.low), 0.0), min(max(spread.high, pooled.high), 1.0)
-    )
+    ends = min(spread.low, pooled.low), max(spread.high, pooled.high)
+    return Interval(spread.value, max(ends[0], 0.0), min(ends[1], 1.0))
 
 
 def area_under_roc(positive_P: Float[Array, " P"], negative_N: Float[Array, " N"]) -> float:
     """Probability that a positive scores above a negative, ties counting half."""
     if np.isnan(positive_P).any() or np.isnan(negative_N).any():
         return np.nan
-    sorted_N = np.sort(negative_N)
-    below_P, up_to_P = (np.searchsorted(sorted_N, positive_P, side) for side in ("left", "right"))
-    return float(np.sum(below_P + up_to_P) / (2 * len(positive_P) * len(negative_N)))
+    return float(np.mean(share_below(positive_P, negative_N)))
+
+
+def share_below(
+    score_P: Float[Array, " P"], other_N: Float[Array, " N"]
+) -> Float[np.ndarray, " P"]:
+    """Share of the others below each score, ties counting half."""
+    sorted_N = np.sort(other_N)
+    below_P, up_to_P = (np.searchsorted(sorted_N, score_P, side) for side in ("left", "right"))
+    return (below_P + up_to_P) / (2 * len(sorted_N))
 
 
 def area_under_roc_interval(
@@ -129,10 +156,13 @@ def area_under_roc_interval(
     """`area_under_roc` with a score interval: all areas A from which the measured one is within
     1.96 standard errors, at the standard error that A would give.
 
-    That of Hanley and McNeil (1982), A(1−A)[1 + (M−1)((1−A)/(2−A) + A/(1+A))]/(PN), with their
-    numbers of positives and negatives each replaced by the mean M = (P+N)/2: Newcombe, "Confidence
-    intervals for an effect size measure based on the Mann-Whitney statistic, part 2" (2006), method
-    5. Groups that do not overlap leave it its width.
+    The variance is [A(1−A) + (P−1)V₋ + (N−1)V₊]/(PN), V₊ the variance over positives of the share
+    of negatives below them, V₋ over negatives of that of positives above. Hanley and McNeil (1982)
+    give both for exponential scores; half their sum for each, V(A), is method 5 of Newcombe,
+    "Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2"
+    (2006). Here V₊ and V₋ are V(A) times what the scores say of them, in which V(A) counts
+    as SHAPE_PRIOR values for the ratio of the two and as SCALE_PRIOR for their sum. Groups that do
+    not overlap leave the interval its width.
 
     Raises:
       InputError: for an empty group, or scores that are not finite.
@@ -141,19 +171,50 @@ def area_under_roc_interval(
     for name, scores in (("positive", positive_P), ("negative", negative_N)):
         if scores.ndim != 1 or len(scores) == 0 or not np.all(np.isfinite(scores)):
             raise InputError(f"{name}: expected one finite score or more, got {scores.shape}")
-    area = area_under_roc(positive_P, negative_N)
-    return Interval(area, *area_ends(area, len(positive_P), len(negative_N)))
+    shares = share_below(positive_P, negative_N), share_below(negative_N, positive_P)
+    area, counts = float(np.mean(shares[0])), (len(positive_P), len(negative_N))
+    return Interval(area, *area_ends(area, *counts, _spreads(area, *shares)))
 
 
-def area_ends(area: float, positives: int, negatives: int) -> tuple[float, float]:
-    """Ends of the interval around a measured area under the ROC curve."""
+def _spreads(
+    area: float, below_P: Float[np.ndarray, " P"], below_N: Float[np.ndarray, " N"]
+) -> tuple[float, float]:
+    """V₊ and V₋ over V(A): see `area_under_roc_interval`."""
+    expected, counts = _variance_of_shares(area), np.array([len(below_P), len(below_N)])
+    if min(counts) < 2 or expected == 0:
+        return 1.0, 1.0
+    # Without what is due to the finite number of the others.
+    found = np.array(
+        [
+            max(np.var(own, ddof=1) - np.mean(own * (1 - own)) / (others - 1), 0.0)
+            for own, others in ((below_P, counts[1]), (below_N, counts[0]))
+        ]
+    )
+    shape = (counts * found + SHAPE_PRIOR * expected) / (counts + SHAPE_PRIOR)
+    count = 2 / np.sum(1 / counts)
+    scale = (count * np.mean(found) / expected + SCALE_PRIOR) / (count + SCALE_PRIOR)
+    return tuple(scale * shape / np.mean(shape))
+
+
+def _variance_of_shares(area: float) -> float:
+    """V(A) of `area_under_roc_interval`."""
+    return area * (1 - area) * ((1 - area) / (2 - area) + area / (1 + area)) / 2
+
+
+def area_ends(
+    area: float, positives: int, negatives: int, spreads: tuple[float, float] = (1.0, 1.0)
+) -> tuple[float, float]:
+    """Ends of the interval around a measured area under the ROC curve.
+
+    ``spreads``: V₊ and V₋ over V(A), see `area_under_roc_interval`; Newcombe's by default.
+    """
     quantile = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
-    mean_count = (positives + negatives) / 2
+    weight = spreads[0] * (negatives - 1) + spreads[1] * (positives - 1)
 
     def excess(a: float) -> float:
         """How far the measured area is beyond the reach of ``a``, squared; negative within."""
-        factor = 1 + (mean_count - 1) * ((1 - a) / (2 - a) + a / (1 + a))
-        return (area - a) ** 2 - quantile**2 * a * (1 - a) * factor / (positives * negatives)
+        variance = (a * (1 - a) + weight * _variance_of_shares(a)) / (positives * negatives)
+        return (area - a) ** 2 - quantile**2 * variance
 
     inside = 1e-9  # areas of 0 and 1 have no standard error: beside them there is one
     low = 0.0 if area < inside else scipy.optimize.brentq(excess, 0.0, min(area, 1 - inside))

@@ -7,6 +7,7 @@ from dae_theory.checks import (
     InputError,
     check_count,
     check_noise_and_decay,
+    check_sample_weight,
     check_samples,
     check_seed,
     check_weights,
@@ -53,6 +54,27 @@ def test_unusable_weights_are_refused(w1, w2, message):
     check_weights(EYE, EYE, 3)
     with pytest.raises(InputError, match=message):
         check_weights(w1, w2, 3)
+
+
+@pytest.mark.parametrize(
+    ("weight", "message"),
+    [
+        (np.full(2, 0.5), r"expected one for each of 3 samples, got shape \(2,\)"),
+        (np.full((3, 1), 1 / 3), r"expected one for each of 3 samples, got shape \(3, 1\)"),
+        (np.ones(3), "must be >= 0 and sum to 1"),
+        ([1.5, -0.5, 0.0], "must be >= 0 and sum to 1"),
+        ([1.0, np.nan, 0.0], "must be >= 0 and sum to 1"),
+    ],
+)
+def test_unusable_sample_weights_are_refused(weight, message):
+    with pytest.raises(InputError, match=f"sample_weight: {message}"):
+        check_sample_weight(weight, 3)
+
+
+def test_sample_weights_are_uniform_by_default():
+    np.testing.assert_array_equal(check_sample_weight(None, 4), np.full(4, 0.25))
+    float32 = np.full(60_000, 1 / 60_000, np.float32)
+    np.testing.assert_array_equal(check_sample_weight(float32, 60_000), float32)
 
 
 def test_counts_and_seeds_have_bounds():

@@ -9,8 +9,10 @@ import scipy.stats
 from dae_theory.checks import InputError
 from dae_theory.statistics import (
     Interval,
+    area_ends,
     area_under_roc,
     area_under_roc_interval,
+    grouped_area_interval,
     grouped_share_interval,
     log_log_slope,
     mean_interval,
@@ -22,30 +24,34 @@ from dae_theory.statistics import (
 # --- means ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("values", [[1.0, 3.0], [1.0, 2.0, 9.0], [-3.0, -1.0, 1.0, 3.0]])
-def test_mean_of_few_or_symmetric_values_has_the_t_interval(values):
-    found = mean_interval(values)
-    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
+@pytest.mark.parametrize("confidence", [0.5, 0.95])
+@pytest.mark.parametrize("values", [[1.0, 3.0], [1.0, 2.0, 9.0], [-3.0, -1.0, 1.0, 3.0, 8.0]])
+def test_mean_of_symmetric_values_has_the_t_interval(values, confidence):
+    found = mean_interval(values, confidence, symmetric=True)
+    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
     np.testing.assert_allclose(found[1:], expected, rtol=1e-9)
     assert found.value == np.mean(values)
-    narrow = mean_interval(values, 0.5)
-    expected = scipy.stats.ttest_1samp(values, 0.0).confidence_interval(0.5)
-    np.testing.assert_allclose(narrow[1:], expected, rtol=1e-9)
 
 
-def test_skewed_values_have_halls_interval():
-    values = np.array([0.1, 0.2, 0.2, 0.5, 3.0])
+@pytest.mark.parametrize(("count", "tail"), [(3, 0.03), (5, 0.03), (6, 0.04), (8, 0.05), (9, 0.05)])
+def test_skewed_values_have_halls_interval(count, tail):
+    values = np.array([0.1, 0.2, 3.0, 0.2, 0.5, 0.3, 1.0, 0.7, 0.1])[:count]
     skewness = scipy.stats.skew(values)
-    quantile = scipy.stats.t.ppf(0.975, 4) / 5**0.5
+    quantile = scipy.stats.t.ppf(1 - tail / 2, count - 1) / count**0.5
 
     def transformed(mean):  # what is compared with the quantile
         t = (values.mean() - mean) / values.std(ddof=1)
-        return t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / 30
+        return t + skewness * t**2 / 3 + skewness**2 * t**3 / 27 + skewness / (6 * count)
 
     found = mean_interval(values)
     np.testing.assert_allclose(transformed(found.low), quantile)
     np.testing.assert_allclose(transformed(found.high), -quantile)
     assert found.high - found.value > found.value - found.low  # the tail reaches upwards
+
+
+def test_two_values_have_a_t_interval_that_allows_for_their_skewness():
+    expected = scipy.stats.ttest_1samp([1.0, 4.0], 0.0).confidence_interval(1 - 0.7 * 0.05)
+    np.testing.assert_allclose(mean_interval([1.0, 4.0])[1:], expected, rtol=1e-9)
 
 
 def test_intervals_of_means_move_and_grow_with_the_values():
@@ -134,14 +140,49 @@ def test_auroc_against_counting_pairs():
     assert area_under_roc(negative, positive) == pytest.approx(1 - np.mean(pairs))  # no flip
 
 
-def test_auroc_interval_is_where_the_score_test_does_not_reject():
-    positive, negative = [1.0, 2.5, 4.0], [0.0, 2.0, 3.0, 0.5]
-    area, *ends = area_under_roc_interval(positive, negative)
-    for end in ends:
+def test_ends_are_where_the_score_test_of_newcombe_does_not_reject():
+    area = 0.75
+    for end in area_ends(area, 3, 4):
         m = (3 + 4) / 2
         variance = end * (1 - end) / 12
         variance *= 1 + (m - 1) * ((1 - end) / (2 - end) + end / (1 + end))
         assert abs(area - end) == pytest.approx(1.959964 * variance**0.5, rel=1e-5)
+
+
+@pytest.mark.parametrize("spread", [1 / 4, 1.0, 4.0])
+def test_interval_of_many_scores_has_the_width_of_their_own_standard_error(spread):
+    rng = np.random.default_rng(1)
+    positive, negative = spread * rng.standard_normal(1000) + 1, rng.standard_normal(4000)
+    _, low, high = area_under_roc_interval(positive, negative)
+    above = positive[:, None] > negative  # DeLong's standard error, by all pairs
+    error = (above.mean(1).var(ddof=1) / 1000 + above.mean(0).var(ddof=1) / 4000) ** 0.5
+    assert high - low == pytest.approx(2 * 1.959964 * error, rel=0.02)
+    newcombe = np.ptp(area_ends(above.mean(), 1000, 4000))
+    assert (abs(newcombe / (high - low) - 1) > 0.1) == (spread != 1)
+
+
+def test_mirrored_scores_have_the_mirrored_interval():
+    rng = np.random.default_rng(2)
+    positive, negative = 3 * rng.standard_normal(9) + 2, rng.standard_normal(30)
+    found = area_under_roc_interval(positive, negative)
+    mirrored = area_under_roc_interval(-positive, -negative)
+    np.testing.assert_allclose(mirrored, 1 - np.array(found)[[0, 2, 1]], atol=1e-9)
+
+
+def test_few_wide_scores_have_a_wider_interval_than_few_narrow_ones():
+    wide, narrow = np.array([-9.0, -8.0, 8.0, 9.0, 10.0]), np.linspace(0.2, 0.5, 5)
+    many = np.random.default_rng(3).standard_normal(100)
+    widths = [np.ptp(area_under_roc_interval(few, many)[1:]) for few in (wide, narrow)]
+    assert widths[0] > 1.2 * widths[1]
+
+
+def test_areas_of_groups_that_differ_and_of_such_as_do_not():
+    differ, alike = np.array([0.5, 0.7, 0.9, 1.0]), np.ones(4)
+    found = grouped_area_interval(differ, 1000, 1000)
+    mean, low, high = mean_interval(differ)
+    np.testing.assert_allclose(found, (mean, low, min(high, 1.0)))
+    assert grouped_area_interval(alike, 40, 60) == (1.0, *area_ends(1.0, 40, 60))
+    assert grouped_area_interval([0.8], 10, 60) == (0.8, *area_ends(0.8, 10, 60))
 
 
 def test_groups_that_do_not_overlap_have_an_interval():

@@ -1,8 +1,8 @@
-"""How well a score tells memorized images from others, with intervals over images and models.
+"""How well a score tells memorized images from others, with intervals over models.
 
 A `Question` is one model's scores of images whose labels are known. Images that stand or fall
-together, the copies of one training image and the negatives matched to them, are a cluster. The
-bootstrap draws models, then clusters within each model, with replacement.
+together, the copies of one training image and the negatives matched to them, are a cluster: to
+intervals they are one image.
 
 The threshold at a false-positive rate is that of `calibrate`: above at most that share of the
 calibration images, whatever it does on others.
@@ -16,10 +16,15 @@ from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError, check_count
 from dae_theory.detect.calibrate import calibrate
-from dae_theory.statistics import CONFIDENCE, Interval, area_under_roc
+from dae_theory.statistics import (
+    Interval,
+    area_under_roc,
+    grouped_area_interval,
+    grouped_share_interval,
+    mean_interval,
+)
 
 FPR = 0.01
-RESAMPLES = 200
 
 
 class Question(NamedTuple):
@@ -34,9 +39,6 @@ class Question(NamedTuple):
     negative: Float[np.ndarray, " N"]
     negative_cluster: Int[np.ndarray, " N"]
     calibration: Float[np.ndarray, " C"]
-
-
-Statistic = Callable[[Question], float]
 
 
 def area(question: Question) -> float:
@@ -84,59 +86,42 @@ def matched(
     return chosen_PE
 
 
-Cluster = tuple[Int[np.ndarray, " P"], Int[np.ndarray, " N"]]  # its positives and negatives
-
-
-def clusters_of(question: Question) -> list[Cluster]:
-    """The images of each cluster that has positives."""
-    sides = (question.positive_cluster, question.negative_cluster)
-    return [
-        tuple(np.flatnonzero(side == cluster) for side in sides)
-        for cluster in np.unique(question.positive_cluster)
-    ]
-
-
-def resampled(
-    random: np.random.Generator, question: Question, clusters: Sequence[Cluster]
-) -> Question:
-    """Clusters and calibration images drawn with replacement."""
-    drawn = [clusters[i] for i in random.integers(len(clusters), size=len(clusters))]
-    positive, negative = (np.concatenate(rows) for rows in zip(*drawn, strict=True))
-    return Question(
-        question.positive[positive],
-        question.positive_cluster[positive],
-        question.negative[negative],
-        question.negative_cluster[negative],
-        random.choice(question.calibration, len(question.calibration)),
-    )
-
-
-def over_models(
-    statistic: Statistic, questions: Sequence[Question], seed: int = 0, resamples: int = RESAMPLES
-) -> Interval:
-    """Mean over models of a statistic, with the percentile interval of the bootstrap over models
-    and clusters.
-
-    With few models the interval is too short, as every bootstrap's is.
+def area_over_models(questions: Sequence[Question]) -> Interval:
+    """Mean over models of `area`, by `grouped_area_interval`: models differ, and the clusters of
+    all together are few.
 
     Raises:
       InputError: for no model, or a model without positives, negatives or calibration images.
     """
-    return _interval(_means(statistic, questions, seed, resamples))
+    return grouped_area_interval(_values(area, questions), *_clusters(questions))
 
 
-def paired_difference(
-    statistic: Statistic,
-    first: Sequence[Question],
-    second: Sequence[Question],
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-) -> Interval:
-    """Mean over models of statistic(first) − statistic(second), two scores of the same images of
-    the same models, drawn together.
+def detected_over_models(questions: Sequence[Question]) -> Interval:
+    """Mean over models of `detected`, by `grouped_share_interval` of clusters of memorized images.
 
     Raises:
-      InputError: as `over_models`, and unless both are of the same images.
+      InputError: as `area_over_models`.
+    """
+    shares_S = _values(detected, questions)
+    return grouped_share_interval(shares_S, _clusters(questions)[0] / len(questions))
+
+
+def false_alarms_over_models(questions: Sequence[Question]) -> Interval:
+    """Mean over models of `false_alarms`, by `grouped_share_interval` of clusters of the others.
+
+    Raises:
+      InputError: as `area_over_models`.
+    """
+    shares_S = _values(false_alarms, questions)
+    return grouped_share_interval(shares_S, _clusters(questions)[1] / len(questions))
+
+
+def paired_difference(first: Sequence[Question], second: Sequence[Question]) -> Interval | None:
+    """Mean over models of `area` of the first minus that of the second, two scores of the same
+    images of the same models, by `mean_interval`; None for a single model.
+
+    Raises:
+      InputError: as `area_over_models`, and unless both are of the same images.
     """
     same = len(first) == len(second) and all(
         np.array_equal(a.positive_cluster, b.positive_cluster)
@@ -146,41 +131,22 @@ def paired_difference(
     )
     if not same:
         raise InputError("scores: both must be of the same images of the same models")
-    values = (_means(statistic, questions, seed, resamples) for questions in (first, second))
-    return _interval(np.subtract(*values))
+    return mean_interval(_values(area, first) - _values(area, second), symmetric=True)
 
 
-def _means(
-    statistic: Statistic, questions: Sequence[Question], seed: int, resamples: int
-) -> Float[np.ndarray, " 1+R"]:
-    """The mean over models, then that of each resample; equal seeds draw equal images."""
+def _values(
+    statistic: Callable[[Question], float], questions: Sequence[Question]
+) -> Float[np.ndarray, " S"]:
     check_count(len(questions), "number of models")
-    check_count(resamples, "resamples")
     for question in questions:
         if not (len(question.positive) and len(question.negative) and len(question.calibration)):
             raise InputError("images: each model needs positives, negatives and calibration images")
-    random = np.random.default_rng(seed)
-    means = [np.mean([statistic(question) for question in questions])]
-    clustered = [(question, clusters_of(question)) for question in questions]
-    for _ in range(resamples):
-        drawn = random.integers(len(questions), size=len(questions))
-        means.append(np.mean([_statistic_of(statistic, random, *clustered[i]) for i in drawn]))
-    return np.array(means)
+    return np.array([statistic(question) for question in questions])
 
 
-def _statistic_of(
-    statistic: Statistic,
-    random: np.random.Generator,
-    question: Question,
-    clusters: Sequence[Cluster],
-) -> float:
-    """Of a resample that has negatives: clusters whose class had run out have none."""
-    while True:
-        drawn = resampled(random, question, clusters)
-        if len(drawn.negative):
-            return statistic(drawn)
-
-
-def _interval(means: Float[np.ndarray, " 1+R"]) -> Interval:
-    ends = np.quantile(means[1:], ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return Interval(float(means[0]), *map(float, ends))
+def _clusters(questions: Sequence[Question]) -> tuple[int, int]:
+    """Clusters that have positives, and that have negatives, of all models."""
+    return (
+        sum(len(np.unique(question.positive_cluster)) for question in questions),
+        sum(len(np.unique(question.negative_cluster)) for question in questions),
+    )

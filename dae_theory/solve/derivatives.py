@@ -5,7 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.checks import check_noise_and_decay, check_samples, check_weights
+from dae_theory.checks import (
+    check_noise_and_decay,
+    check_sample_weight,
+    check_samples,
+    check_weights,
+)
 from dae_theory.relu.loss import exact_loss
 from dae_theory.solve.reduced import frames_of_one_size
 
@@ -69,16 +74,15 @@ def loss_and_gradient_norm(
     c(w1; w2) of a unit is c times that of the unit.
 
     Raises:
-      InputError: for wrong shapes, NaN, σ ≤ 0 or λ < 0.
+      InputError: for wrong shapes, NaN, σ ≤ 0, λ < 0 or sample weights that do not sum to 1.
     """
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, lam)
-    if sample_weight is None:
-        sample_weight = np.full(len(x_ND), 1 / len(x_ND))
+    weight_N = check_sample_weight(sample_weight, len(x_ND))
     with jax.enable_x64(True):
         weights_2RQ, x_NR = frames_of_one_size(w1_DP, w2_DP, x_ND)
-        loss, gradient = value_and_grad(weights_2RQ, x_NR, sample_weight, float(sigma), float(lam))
+        loss, gradient = value_and_grad(weights_2RQ, x_NR, weight_N, float(sigma), float(lam))
         return float(loss), float(np.linalg.norm(gradient))
 
 

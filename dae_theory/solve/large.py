@@ -17,6 +17,7 @@ from dae_theory.checks import (
     InputError,
     check_count,
     check_noise_and_decay,
+    check_sample_weight,
     check_samples,
     check_weights,
 )
@@ -158,7 +159,8 @@ def solve_large(
       A LargeSolution; ``converged`` is False when the tolerance was not reached.
 
     Raises:
-      InputError: for wrong shapes, NaN, σ ≤ 0, λ < 0, no stage, or tied starts that differ.
+      InputError: for wrong shapes, NaN, σ ≤ 0, λ < 0, sample weights that do not sum to 1, no
+        stage, or tied starts that differ.
     """
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
@@ -169,10 +171,9 @@ def solve_large(
     n_samples, width = len(x_ND), w1_DP.shape[1]
     stages = default_stages(n_samples, width) if stages is None else stages
     check_count(len(stages), "stages")
-    if sample_weight is None:
-        sample_weight = np.full(n_samples, 1 / n_samples)
+    weight_N = check_sample_weight(sample_weight, n_samples)
     frame_DR = principal_directions(x_ND)
-    data = (x_ND @ frame_DR, np.asarray(sample_weight, float), float(sigma), float(lam))
+    data = (x_ND @ frame_DR, weight_N, float(sigma), float(lam))
     start = (w1_DP,) if tied else (w1_DP, w2_DP)
     weights = np.stack([frame_DR.T @ np.asarray(w_DP, float) for w_DP in start])
 

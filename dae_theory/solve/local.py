@@ -9,7 +9,13 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float
 
-from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
+from dae_theory.checks import (
+    InputError,
+    check_noise_and_decay,
+    check_sample_weight,
+    check_samples,
+    check_weights,
+)
 from dae_theory.solve.derivatives import stacked_loss
 from dae_theory.solve.lbfgs import Descent, lbfgs, lbfgs_many
 from dae_theory.solve.newton import Solution, polish
@@ -43,15 +49,13 @@ def solve_local_minimum(
       A Solution; ``converged`` is False when the tolerance was not reached.
 
     Raises:
-      InputError: for wrong shapes, NaN, σ ≤ 0 or λ < 0.
+      InputError: for wrong shapes, NaN, σ ≤ 0, λ < 0 or sample weights that do not sum to 1.
     """
     x_ND = check_samples(x_ND)
     check_weights(w1_DP, w2_DP, x_ND.shape[1])
     check_noise_and_decay(sigma, lam)
     weights = np.stack([np.asarray(w1_DP, float), np.asarray(w2_DP, float)])
-    if sample_weight is None:
-        sample_weight = np.full(len(x_ND), 1 / len(x_ND))
-    x_MD, weight_M = distinct_samples(x_ND, sample_weight)
+    x_MD, weight_M = distinct_samples(x_ND, check_sample_weight(sample_weight, len(x_ND)))
     frames, reduced, x_MR = weight_frames(weights, x_MD)
     problem = (x_MR, weight_M, float(sigma), float(lam))
     with jax.enable_x64(True):

@@ -4,21 +4,20 @@ Pure NumPy. A trajectory is a column of score_SN: S strengths in increasing orde
 are log-odds of the concept by a classifier that the direction was not made with.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import scipy  # its stats takes most of a second to load: only where it is used
 from jaxtyping import Bool, Float
 
 from dae_theory.checks import InputError, check_count, check_samples
-from dae_theory.statistics import CONFIDENCE, Interval
+from dae_theory.statistics import CONFIDENCE
 
 SLACK = 0.05  # of its range that a trajectory may fall back and still counts as monotone
 SATURATED = 0.95  # of the largest gain
 # Probabilities nearer to 0 or to 1 are not told apart: the calibration error of the classifier that
 # comes with the package, .0095, rounded.
 RESOLUTION = 0.01
-RESAMPLES = 400
 
 
 def log_odds(
@@ -237,47 +236,3 @@ def energy_null(
         order = random.permutation(len(real_MD))
         found.append(energy_distance(real_MD[order[:size]], real_MD[order[size:]]))
     return float(np.quantile(found, CONFIDENCE))
-
-
-# --- intervals -----------------------------------------------------------------------------------
-
-Values = Sequence[Float[np.ndarray, "C N ..."]]
-
-
-def over_starts_and_concepts(
-    values: Values,
-    seed: int = 0,
-    resamples: int = RESAMPLES,
-    statistic: Callable[[np.ndarray], float] = np.nanmean,
-) -> Interval:
-    """Mean over models of a statistic of (C, N) values, of C concepts and N starts a model (or of
-    (C, N, S), of trajectories), with the percentile interval of the bootstrap over concepts and,
-    within each, starts. NaN are left out.
-
-    Models are not drawn: the interval speaks of these models.
-
-    Raises:
-      InputError: for no model, or one without a value.
-    """
-    check_count(len(values), "number of models")
-    check_count(resamples, "resamples")
-    if not all(np.isfinite(value_CN).any() for value_CN in values):
-        raise InputError("values: a model has none")
-    random = np.random.default_rng(seed)
-    means = [
-        np.mean([statistic(_redrawn(random, value_CN)) for value_CN in values])
-        for _ in range(resamples)
-    ]
-    ends = np.quantile(means, ((1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2))
-    return Interval(float(np.mean([statistic(v) for v in values])), *map(float, ends))
-
-
-def _redrawn(random: np.random.Generator, value_CN: np.ndarray) -> np.ndarray:
-    """Concepts drawn with replacement, then starts within each; never without a value."""
-    concepts, count = value_CN.shape[:2]
-    while True:
-        rows = random.integers(concepts, size=concepts)
-        columns = random.integers(count, size=(concepts, count))
-        drawn = value_CN[rows[:, None], columns]
-        if np.isfinite(drawn).any():
-            return drawn

@@ -1,4 +1,4 @@
-"""Questions with known answers: areas, thresholds, matching, and the bootstrap over models."""
+"""Questions with known answers: areas, thresholds, matching, and intervals over models."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,15 @@ from scipy.stats import norm
 
 from dae_theory import InputError
 from dae_theory.detect import evaluate
-from dae_theory.detect.evaluate import Question, matched, over_models, paired_difference
-from dae_theory.statistics import area_under_roc
+from dae_theory.detect.evaluate import (
+    Question,
+    area_over_models,
+    detected_over_models,
+    false_alarms_over_models,
+    matched,
+    paired_difference,
+)
+from dae_theory.statistics import area_under_roc, grouped_area_interval, share_interval
 
 RANDOM = np.random.default_rng(0)
 
@@ -65,72 +72,57 @@ def test_matching_in_turns_leaves_the_first_to_everyone():
 def test_the_mean_area_is_within_models_whatever_their_scale():
     random = np.random.default_rng(1)
     models = [normal_question(random, shift=100.0 * k) for k in range(4)]
-    interval = over_models(evaluate.area, models, resamples=200)
+    interval = area_over_models(models)
     assert interval.low < norm.cdf(1 / np.sqrt(2)) < interval.high
     assert interval.value == np.mean([evaluate.area(model) for model in models])
 
 
-def test_intervals_grow_with_the_spread_of_models_and_of_clusters():
+def test_intervals_grow_with_the_spread_of_models():
     random = np.random.default_rng(2)
     alike = [normal_question(random) for _ in range(6)]
     apart = [normal_question(random, apart) for apart in (-1, 0, 1, 1, 2, 3)]
-    widths = [
-        np.ptp(over_models(evaluate.area, some, resamples=100)[1:]) for some in (alike, apart)
-    ]
-    assert widths[1] > 2 * widths[0]
-    # Copies of one image that all score alike are one observation, not ten.
-    random = np.random.default_rng(3)
-    per_cluster = random.standard_normal(8)
+    for over_models in (area_over_models, detected_over_models):
+        widths = [np.ptp(over_models(some)[1:]) for some in (alike, apart)]
+        assert widths[1] > 2 * widths[0]
+
+
+def test_images_of_one_cluster_count_as_one():
+    # Models that agree: what is left is the uncertainty over their clusters.
     cluster = np.repeat(np.arange(8), 10)
-    copies = Question(
-        per_cluster[cluster],
-        cluster,
-        random.standard_normal(80),
-        cluster,
-        random.standard_normal(100),
-    )
-    single = copies._replace(positive_cluster=np.arange(80), negative_cluster=np.arange(80))
-    widths = [
-        np.ptp(over_models(evaluate.area, [some] * 3, resamples=200)[1:])
-        for some in (single, copies)
-    ]
-    assert widths[1] > 1.5 * widths[0]
+    one = normal_question(np.random.default_rng(3), clusters=8, each=10)
+    single = one._replace(positive_cluster=np.arange(80), negative_cluster=np.arange(80))
+    for over_models in (area_over_models, detected_over_models, false_alarms_over_models):
+        widths = [np.ptp(over_models([some] * 3)[1:]) for some in (single, one)]
+        assert widths[1] > 1.5 * widths[0]
+    assert np.array_equal(one.positive_cluster, cluster)
+    found, apart = evaluate.detected(one), [evaluate.area(one)] * 3
+    assert detected_over_models([one] * 3)[1:] == share_interval(round(24 * found), 24)[1:]
+    assert area_over_models([one] * 3) == grouped_area_interval(apart, 24, 24)
 
 
-def test_the_interval_covers_in_most_of_many_repetitions():
-    truth, hits = norm.cdf(1 / np.sqrt(2)), 0
-    for seed in range(60):
-        random = np.random.default_rng(seed)
-        models = [normal_question(random, clusters=15, each=1) for _ in range(8)]
-        interval = over_models(evaluate.area, models, seed, resamples=100)
-        hits += interval.low <= truth <= interval.high
-    assert 52 <= hits <= 60  # 95% of 60 is 57
+def test_models_without_an_error_do_not_prove_that_there_is_none():
+    far = [normal_question(np.random.default_rng(s), apart=50.0, clusters=5) for s in range(4)]
+    assert area_over_models(far).value == detected_over_models(far).value == 1.0
+    assert 0.8 < area_over_models(far).low < 1.0
+    assert detected_over_models(far) == share_interval(20, 20)
+    one = false_alarms_over_models(far[:1])
+    assert one.low == 0.0 < one.high
 
 
 def test_paired_differences_are_narrower_than_unpaired_ones_and_need_the_same_images():
     random = np.random.default_rng(3)
-    first = [normal_question(random) for _ in range(5)]
+    first = [normal_question(random, apart) for apart in (0.5, 0.8, 1.0, 1.2, 1.5)]
     worse = [q._replace(positive=q.positive - 0.2) for q in first]
-    paired = paired_difference(evaluate.area, first, worse, resamples=200)
-    single = over_models(evaluate.area, first, resamples=200)
+    paired = paired_difference(first, worse)
     assert 0 < paired.low < paired.value < paired.high
-    assert np.ptp(paired[1:]) < 0.5 * np.ptp(single[1:])
-    zero = paired_difference(evaluate.area, first, first, resamples=20)
-    assert zero == (0, 0, 0)
+    assert np.ptp(paired[1:]) < 0.5 * np.ptp(area_over_models(first)[1:])
+    assert paired_difference(first, first) == (0, 0, 0)
+    assert paired_difference(first[:1], worse[:1]) is None
     with pytest.raises(InputError, match="same images"):
-        paired_difference(evaluate.area, first, first[1:])
-
-
-def test_clusters_without_negatives_do_not_stop_the_bootstrap():
-    question = normal_question(RANDOM, clusters=3)
-    some = question._replace(
-        negative=question.negative[:2], negative_cluster=question.negative_cluster[:2]
-    )
-    interval = over_models(evaluate.area, [some, some], resamples=20)
-    assert 0 <= interval.low <= interval.high <= 1
+        paired_difference(first, first[1:])
 
 
 @pytest.mark.parametrize("models", [[], [Question(*5 * [np.array([])])]])
 def test_nothing_to_judge_is_refused(models):
     with pytest.raises(InputError, match=r"models|images"):
-        over_models(evaluate.area, models)
+        area_over_models(models)

@@ -7,7 +7,8 @@ import pytest
 
 from dae_theory import InputError, data, exact_loss, gradient_norm, predict_memorization
 from dae_theory.solve import local
-from dae_theory.solve.derivatives import hessian_product
+from dae_theory.solve.derivatives import hessian_product, loss_and_gradient_norm
+from dae_theory.solve.large import solve_large
 from dae_theory.solve.local import solve_local_minima, solve_local_minimum
 from dae_theory.solve.reduced import common_span, span_and_outside
 
@@ -259,6 +260,13 @@ print(jax.config.jax_enable_x64, s.converged, s.w1.dtype, repr(s.loss))
     here = solve_local_minimum(*random_start(2, 12, 6), data.simplex(3, 12).x, SIGMA, LAM)
     assert (x64, converged, dtype) == ("False", "True", "float64")
     np.testing.assert_allclose(float(value), here.loss, rtol=1e-10)
+
+
+@pytest.mark.parametrize("function", [loss_and_gradient_norm, solve_local_minimum, solve_large])
+def test_sample_weights_are_checked(function):
+    x, w = np.eye(3), np.ones((3, 2))
+    with pytest.raises(InputError, match="sample_weight: expected one for each of 3 samples"):
+        function(w, w, x, SIGMA, LAM, sample_weight=np.full(2, 0.5))
 
 
 @pytest.mark.parametrize("function", [gradient_norm, solve_local_minimum])

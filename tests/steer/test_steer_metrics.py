@@ -108,18 +108,3 @@ def test_the_null_is_rarely_exceeded_by_images_of_the_same_law():
     assert metrics.energy_distance(random.standard_normal((20, 3)) + 1, real) > null
     with pytest.raises(InputError, match="size: must be at most 78"):
         metrics.energy_null(real, 79)
-
-
-def test_the_interval_covers_the_mean_of_concepts_and_starts():
-    random, covered = np.random.default_rng(0), 0
-    for seed in range(40):
-        concepts = random.standard_normal((2, 12, 1))
-        values = list(concepts + random.standard_normal((2, 12, 10)))
-        found = metrics.over_starts_and_concepts(values, seed, resamples=100)
-        assert found.value == pytest.approx(np.mean(values))
-        covered += found.low <= 0 <= found.high
-    assert covered >= 32
-    with_gap = metrics.over_starts_and_concepts([np.array([[1.0, np.nan]])], resamples=10)
-    assert with_gap == (1, 1, 1)
-    with pytest.raises(InputError, match="values: a model has none"):
-        metrics.over_starts_and_concepts([np.full((1, 2), np.nan)])

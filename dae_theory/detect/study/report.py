@@ -9,9 +9,9 @@ from jaxtyping import Bool
 from dae_theory.detect.evaluate import (
     Question,
     area,
-    detected,
-    false_alarms,
-    over_models,
+    area_over_models,
+    detected_over_models,
+    false_alarms_over_models,
     paired_difference,
 )
 from dae_theory.detect.study.images import Group
@@ -133,7 +133,8 @@ def kinds_table(models: Sequence[Model], detector: str) -> list[str]:
 
 
 def _rates(asked: Sequence[Question]) -> str:
-    cells = [shown(over_models(s, asked)) for s in (area, detected, false_alarms)]
+    rates = (area_over_models, detected_over_models, false_alarms_over_models)
+    cells = [shown(rate(asked)) for rate in rates]
     return " | ".join([str(len(asked)), *cells])
 
 
@@ -144,9 +145,9 @@ def difference_table(models: Sequence[Model], kind: str, first: str = "std") -> 
     for detector in detectors_of(models):
         other = questions(models, detector, kind)
         both = [name for name in own if name in other]
-        if both and detector != first:
+        if len(both) > 1 and detector != first:
             pairs = [[asked[name] for name in both] for asked in (own, other)]
-            lines.append(f"| {detector} | {len(both)} | {shown(paired_difference(area, *pairs))} |")
+            lines.append(f"| {detector} | {len(both)} | {shown(paired_difference(*pairs))} |")
     return lines
 
 
@@ -171,7 +172,7 @@ def control_table(models: Sequence[Model], detectors: Sequence[str]) -> list[str
 
 def _line(name: str, asked: Sequence[Sequence[Question]]) -> str:
     cells = [
-        f"{shown(over_models(area, some))}, {len(some)} models" if some else "" for some in asked
+        f"{shown(area_over_models(some))}, {len(some)} models" if some else "" for some in asked
     ]
     return f"| {name} | {' | '.join(cells)} |"
 

@@ -1,11 +1,11 @@
 """The tables of docs/RESULTS.md, from a study: how steered samples move, and what keeps copies
 away."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from dae_theory.statistics import Interval, share_interval
+from dae_theory.statistics import Interval, mean_interval, share_interval
 from dae_theory.steer import metrics
 from dae_theory.steer.study.compare import chosen, copies, fidelity
 from dae_theory.steer.study.mitigate import (
@@ -75,30 +75,31 @@ def kinds(study: Study) -> list[tuple[str, str, str]]:
     return list(dict.fromkeys((c.model, c.variant, c.group) for c in study.cases))
 
 
-def _over_starts(value_CN: np.ndarray) -> str:
-    """The mean and its interval; '–' where there is no value."""
-    if not np.isfinite(value_CN).any():
+def over_concepts(values_C: Sequence[float]) -> str:
+    """The mean of values within ±1, a concept each, and its interval: none of a single concept, or
+    of equal values; '–' where there is no value."""
+    values_C = np.array([value for value in values_C if np.isfinite(value)])
+    if not len(values_C):
         return "–"
-    return shown(metrics.over_starts_and_concepts([value_CN]))
+    if np.ptp(values_C) == 0:
+        return f"{values_C[0]:.2f}"
+    value, low, high = mean_interval(values_C, symmetric=True)
+    return shown(Interval(value, max(low, -1.0), min(high, 1.0)))
 
 
-def of_curve(cases: Sequence[Case], first: int | None = None) -> Interval:
-    """Mean over concepts of Spearman's correlation of strength and mean probability over starts,
-    with its interval; of one of HALVES where ``first`` is given."""
-    strength_S = np.array(cases[0].strengths)
-
-    def value(chance_CNS: np.ndarray) -> float:
-        return float(np.mean(metrics.spearman(strength_S, chance_CNS.mean(axis=1).T)))
-
+def of_curve(cases: Sequence[Case], first: int | None = None) -> list[float]:
+    """Of each concept, Spearman's correlation of strength and mean probability over starts; over
+    those of one of HALVES where ``first`` is given."""
     some = slice(None) if first is None else slice(first, None, len(HALVES))
-    chances_CNS = np.stack([_chance(case).T[some] for case in cases])
-    return metrics.over_starts_and_concepts([chances_CNS], statistic=value)
+    strength_S = np.array(cases[0].strengths)
+    means_SC = np.stack([_chance(case)[:, some].mean(axis=1) for case in cases], axis=1)
+    return list(metrics.spearman(strength_S, means_SC))
 
 
 def main_table(study: Study) -> list[str]:
     """A line a model, variant and group: Spearman's correlation of the mean probability over
-    starts, statistics of trajectories, with intervals over concepts and starts, and probability of
-    the concept and copies at the lowest strength, at 0 and at the highest."""
+    starts, statistics of trajectories, with intervals over concepts, and probability of the
+    concept and copies at the lowest strength, at 0 and at the highest."""
     names = ["Spearman of the mean", *HALVES, *TRAJECTORIES, "probability", "copies"]
     lines = [
         "| model | along | samples | " + " | ".join(names) + " |",
@@ -106,10 +107,9 @@ def main_table(study: Study) -> list[str]:
     ]
     for kind in kinds(study):
         found = of(study, *kind)
-        cells = [shown(of_curve(found))]
-        cells += [shown(of_curve(found, first)) for first in range(len(HALVES))]
+        cells = [over_concepts(of_curve(found, first)) for first in (None, *range(len(HALVES)))]
         cells += [
-            _over_starts(np.stack([value(c) for c in found])) for value in TRAJECTORIES.values()
+            over_concepts([_mean(value(c)) for c in found]) for value in TRAJECTORIES.values()
         ]
         chance = np.mean([_chance(c).mean(axis=1) for c in found], axis=0)
         copied = np.mean([c.arrays["copy"].mean(axis=1) for c in found], axis=0)
@@ -141,7 +141,7 @@ def difference_table(study: Study, variant: str) -> list[str]:
         pairs = [(side, sides[1][name]) for name, side in sides[0].items() if name in sides[1]]
         if pairs:
             cells = [
-                _over_starts(np.stack([value(a) - value(b) for a, b in pairs]))
+                over_concepts([_mean(value(a) - value(b)) for a, b in pairs])
                 for value in TRAJECTORIES.values()
             ]
             lines.append("| " + " | ".join([model, *cells]) + " |")
@@ -187,7 +187,8 @@ def ablation_table(study: Study) -> list[str]:
     return lines
 
 
-def _mean(values) -> float:
+def _mean(values: Iterable[float]) -> float:
+    """Of the finite ones; NaN where there is none."""
     finite = [value for value in values if np.isfinite(value)]
     return float(np.mean(finite)) if finite else float("nan")
 

@@ -8,6 +8,7 @@ from dae_theory.detect.study import report
 from dae_theory.detect.study.__main__ import main
 from dae_theory.detect.study.images import Group
 from dae_theory.detect.study.store import Study
+from dae_theory.statistics import Interval, area_ends, share_interval
 from tests.detect.study.made_up import write_study
 
 
@@ -16,6 +17,11 @@ def study(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
     write_study(out)
     return Study.load(out)
+
+
+def shown_area(area: float, clusters: int) -> str:
+    """An area that all models have, of so many clusters of each kind in all of them together."""
+    return report.shown(Interval(area, *area_ends(area, clusters, clusters)))
 
 
 def test_a_question_has_the_test_images_of_its_groups(study):
@@ -40,14 +46,15 @@ def test_areas_are_those_of_the_made_up_scores(study):
 def test_tables_say_so(study):
     lines = report.main_table(report.ends(study, judging=True), report.TRAINING)
     trace = next(line for line in lines if line.startswith("| jacobian_trace"))
-    assert trace == (
-        "| jacobian_trace | 8 | 2 | 1.000 [1.000, 1.000] | 1.000 [1.000, 1.000] | "
-        "0.000 [0.000, 0.000] |"
-    )
+    clusters = 8  # four of each of two models
+    areas = shown_area(1.0, clusters)
+    all_of_them, none = share_interval(clusters, clusters), share_interval(0, clusters)
+    cells = " | ".join([areas, report.shown(all_of_them), report.shown(none)])
+    assert trace == f"| jacobian_trace | 8 | 2 | {cells} |"
     differences = report.difference_table(report.ends(study), report.TRAINING, "chosen")
     assert "| jacobian_trace | 4 | -0.500 [-0.500, -0.500] |" in differences
     controls = report.control_table(report.ends(study), ("jacobian_trace",))
-    assert controls[-1] == f"| {report.NOT_REPRODUCED} | 1.000 [1.000, 1.000], 4 models |"
+    assert controls[-1] == f"| {report.NOT_REPRODUCED} | {shown_area(1.0, 4)}, 4 models |"
     assert "|  |" in controls[4]  # nothing was brightened
 
 
@@ -60,8 +67,8 @@ def test_what_holds_by_construction_is_not_reported(study):
         assert not report.questions(models, "training_gap", kind)
     lines = report.kinds_table(models, "training_gap")
     assert [line.split(" | ")[:3] for line in lines[2:]] == [
-        ["| shifted by a pixel", "4", "0.500 [0.500, 0.500]"],
-        ["| shifted, against unseen images", "4", "1.000 [1.000, 1.000]"],
+        ["| shifted by a pixel", "4", shown_area(0.5, 12)],
+        ["| shifted, against unseen images", "4", shown_area(1.0, 12)],
     ]
 
 

@@ -10,6 +10,7 @@ from dae_theory.deep.captions import GARMENTS, garment_of
 from dae_theory.deep.images import TrainingSet
 from dae_theory.deep.sampling import find_copies
 from dae_theory.memorization.nearest import duplicate_groups
+from dae_theory.statistics import mean_interval
 from dae_theory.steer.classifier import Classified
 from dae_theory.steer.study import __main__ as command
 from dae_theory.steer.study import measure, report
@@ -88,14 +89,22 @@ def test_a_way_is_chosen_on_other_starts_at_equal_fidelity(study):
 
 def test_tables_hold_what_was_measured(study):
     text = report.text(study)
-    assert f"| {MODELS[0]} | {MAIN} | {GENERALIZED} | 1.00 [1.00, 1.00] | 1.00" in text
-    assert "| 0.76 [0.76, 0.76] | 0.76 [0.76, 0.76] | 0.12, 0.50, 0.88 | 0.00" in text
+    assert f"| {MODELS[0]} | {MAIN} | {GENERALIZED} | 1.00 | 1.00" in text
+    assert "| 0.76 | 0.76 | 0.12, 0.50, 0.88 | 0.00" in text
     assert f"{', '.join(MODELS)}: -1 -0.5 0 0.5 1" in text
     assert "two most similar garments: 2.00" in text
     assert "Spearman of 12 single starts is above .9 in 0.00, below −.9 in 0.00" in text
     assert f"| {MODELS[1]} | {AGAINST_TEXT} | 2 | 0 [0, 308] | 0.80 [0.44, 0.97] | 0.10 |" in text
     assert f"| {MODELS[0]} | {MAIN} | {MEMORIZED} | copies | 1.00 1.00 1.00 1.00 0.00 |" in text
     assert "σ = 2" in text
+
+
+def test_intervals_are_over_concepts():
+    values = [0.2, 0.3, 0.35, 0.4, 0.5]
+    assert report.over_concepts([*values, np.nan]) == report.shown(mean_interval(values, symmetric=True))
+    assert report.over_concepts([0.3]) == report.over_concepts([0.3, 0.3]) == "0.30"
+    assert report.over_concepts([np.nan]) == report.over_concepts([]) == "–"
+    assert report.over_concepts([0.9, 0.5]) == "0.70 [-1.00, 1.00]"  # all are within ±1
 
 
 DATA = TrainingSet(
