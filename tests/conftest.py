@@ -19,9 +19,13 @@ os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {TWO_DEVICES}"
 # a quarter of what the system does for them.
 for setting in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
     os.environ.setdefault(setting, str(2**32))
-# Threads of NumPy's wait for each other in a busy loop, and the cores are taken by pytest-xdist's
-# workers, whose NumPy reads this when they start.
+# Threads of NumPy's and XLA's wait for each other in a busy loop, and the cores are taken by
+# pytest-xdist's workers: their NumPy reads the first when they start, and each keeps to one core.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
+WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
+if WORKER and hasattr(os, "sched_setaffinity"):
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[int(WORKER) % len(cores)]})
 
 import jax  # noqa: E402
 import pytest  # noqa: E402
@@ -41,7 +45,12 @@ from proofs_checks.diffusion import relu_denoisers  # noqa: E402
 commands.configure_jax(float64=True)
 jax.config.update("jax_traceback_in_locations_limit", 0)  # lines of Python in every program
 
+# Programs that compile faster than they are written to the cache and read are not kept there.
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+
 ROOT = Path(__file__).resolve().parents[1]
+# XLA crashes near the kernel's limit of 65,530 memory maps of a process.
+MEMORY_MAPS, MANY_MAPS = Path("/proc/self/maps"), 8_000
 # Tests, by folder or file, in which even LONG programs run for less time than XLA optimizes them.
 UNOPTIMIZED = {
     *(ROOT / "tests" / f"test_{part}.py" for part in ("extending", "notebook")),
@@ -59,6 +68,7 @@ LONG = (
     (batch, "advance_nets"),
     (lbfgs, "lbfgs"),
     (lbfgs, "lbfgs_many"),
+    (derivatives, "expansion"),
     (derivatives, "hessian_product"),
     (multi_sigma, "_run"),
     (sampling, "sample_batch"),
@@ -155,8 +165,9 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item, nextitem):
-    """Free the programs of a group: XLA crashes near the kernel's limit of 65,530 memory maps."""
-    if nextitem is None or group_of(nextitem) != group_of(item):
+    """Free the programs of earlier groups before there are too many of them."""
+    last = nextitem is None or group_of(nextitem) != group_of(item)
+    if last and (not MEMORY_MAPS.exists() or MEMORY_MAPS.read_bytes().count(b"\n") > MANY_MAPS):
         jax.clear_caches()
 
 

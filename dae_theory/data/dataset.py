@@ -28,13 +28,14 @@ class Mixture:
         """``n`` samples and their cluster labels, with counts as near to n·priors as possible."""
         check_count(n, "n")
         rng = np.random.default_rng(seed)
-        labels_N = np.repeat(np.arange(len(self.priors)), proportional_counts(self.priors, n))
-        x_ND = np.empty((n, self.means.shape[1]))
-        for k, (mean, cov) in enumerate(zip(self.means, self.covs, strict=True)):
-            members = labels_N == k
-            noise = rng.standard_normal((members.sum(), len(mean)))
-            x_ND[members] = mean + noise @ symmetric_root(cov)
-        return x_ND, labels_N
+        counts_K = proportional_counts(self.priors, n)
+        x_ND = np.concatenate(
+            [
+                mean + rng.standard_normal((count, len(mean))) @ symmetric_root(cov)
+                for count, mean, cov in zip(counts_K, self.means, self.covs, strict=True)
+            ]
+        )
+        return x_ND, np.repeat(np.arange(len(counts_K)), counts_K)
 
 
 def symmetric_root(cov_DD: Float[np.ndarray, "D D"]) -> Float[np.ndarray, "D D"]:

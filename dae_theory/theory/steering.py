@@ -191,7 +191,8 @@ class _Flow:
             force_B = strengths_B * steered
             ends_BS = np.empty_like(y_BS)
             for gates_N, rows in _groups(open_BN):
-                ends_BS[rows] = self.moved(y_BS[rows], force_B[rows], gates_N, sigma, following)
+                modes = self.modes(gates_N)
+                ends_BS[rows] = self.moved(y_BS[rows], force_B[rows], modes, sigma, following)
             changed_B = np.any((ends_BS @ self.units.T > 0) != open_BN, axis=1)
             for row in np.flatnonzero(changed_B):
                 ends_BS[row], open_BN[row] = self.through_gates(
@@ -200,10 +201,14 @@ class _Flow:
             y_BS = ends_BS
         return y_BS
 
-    def moved(self, y_BS, force_B, gates_N: Bool[np.ndarray, " N"], sigma, following):
-        """From one level to a lower one while the gates stay."""
+    def modes(self, gates_N: Bool[np.ndarray, " N"]):
+        """Eigenvalues and eigenvectors of the units whose gates are open."""
         open_NS = self.units[gates_N]
-        values_S, modes_SS = np.linalg.eigh(open_NS.T @ open_NS)
+        return np.linalg.eigh(open_NS.T @ open_NS)
+
+    def moved(self, y_BS, force_B, modes, sigma, following):
+        """From one level to a lower one while the gates, and so the modes, stay."""
+        values_S, modes_SS = modes
         share_S, e = self.share * values_S.clip(0.0), self.norm**2
         before_S, after_S = (growth(level, e, share_S) for level in (sigma, following))
         pushed_S = after_S * _forcing(e, self.share, share_S, sigma, following)
@@ -214,9 +219,10 @@ class _Flow:
         """The same for one sample, whose gates change on the way."""
         gates_N = gates_N.copy()
         for _ in range(4 * len(gates_N)):  # two samples touch a gate together at most
+            modes = self.modes(gates_N)
 
-            def seen(level, gates_N=gates_N, y_S=y_S, sigma=sigma):
-                end_BS = self.moved(y_S[None], np.array([force]), gates_N, sigma, level)
+            def seen(level, modes=modes, y_S=y_S, sigma=sigma):
+                end_BS = self.moved(y_S[None], np.array([force]), modes, sigma, level)
                 return end_BS[0] @ self.units.T
 
             end_N = seen(following)
@@ -226,10 +232,11 @@ class _Flow:
             crossings = [self._crossing(seen, n, sigma, following) for n in wrong]
             first = int(np.argmax(crossings))
             level = crossings[first]
-            y_S = self.moved(y_S[None], np.array([force]), gates_N, sigma, level)[0]
+            y_S = self.moved(y_S[None], np.array([force]), modes, sigma, level)[0]
             gates_N[wrong[first]] = ~gates_N[wrong[first]]
             sigma = level
-        return self.moved(y_S[None], np.array([force]), gates_N, sigma, following)[0], gates_N
+        modes = self.modes(gates_N)
+        return self.moved(y_S[None], np.array([force]), modes, sigma, following)[0], gates_N
 
     @staticmethod
     def _crossing(seen, n: int, sigma: float, following: float) -> float:

@@ -125,8 +125,10 @@ def verdict_in_words(verdict: SecondOrder) -> str:
 
 def existence(c: Certified) -> Measured:
     """Radius in which a true minimizer exists, and whether Newton's method found it there."""
-    e, p, true = c.existence, c.prediction, c.minimizer
-    distance = float(np.linalg.norm([true.w1 - p.w1, true.w2 - p.w2]))
+    e, p = c.existence, c.prediction
+    distance = np.nan  # Newton's method need not converge where no minimizer is near
+    if np.isfinite(e.radius):
+        distance = float(np.linalg.norm([c.minimizer.w1 - p.w1, c.minimizer.w2 - p.w2]))
     rounding = 1e3 * np.finfo(float).eps * float(np.linalg.norm([p.w1, p.w2]))
     found = distance <= e.radius + rounding
     flat = len(c.second_order.symmetry)

@@ -119,25 +119,21 @@ def stays_dead(e: DeadUnits) -> Measured:
 def growth_of_forgotten(e: DeadUnits) -> Measured:
     """A unit at the direction the certificate names, and units that are pulled by less than λ."""
     problem = e.forgetful
-    sample_D = problem.x[0]
-    weak_DM = clear_directions(problem, away=sample_D)[:, 1:]
-    u_DM = np.column_stack([problem.certificate.direction, weak_DM])
-    pull_M = np.linalg.norm(problem.pulls(u_DM), axis=0)
+    grown = problem.grown
+    pull_M = np.linalg.norm(problem.pulls(grown.u), axis=0)
     predicted_M = e.rate(pull_M, problem.lam)
-    growth_M, _ = grow_units(problem, u_DM, *SHORT)
-    rate_M = growth_M / np.prod(SHORT)
+    rate_M = grown.short / np.prod(SHORT)
     rate_errors_M = np.abs(rate_M - predicted_M) / (2 * np.maximum(pull_M, problem.lam))
 
-    growth_M, units = grow_units(problem, u_DM, *LONG)
-    gain = float(np.prod(units[0] @ unit(sample_D)))
+    gain = float(np.prod(grown.units[0] @ unit(problem.x[0])))
     stored = float(problem.prediction.gains[0])
-    others = int(np.sum(growth_M[1:] > 0))
+    others = int(np.sum(grown.long[1:] > 0))
     return Measured(
         measured=float(rate_M[0]),
         predicted=float(predicted_M[0]),
         errors=np.array([max(np.max(rate_errors_M), abs(gain / stored - 1)) + others]),
         note=f"rate at the violating u; it ends with gain {gain:.4f}, (5) has {stored:.4f}; "
-        f"{others} of {weak_DM.shape[1]} others grow",
+        f"{others} of {len(grown.long) - 1} others grow",
     )
 
 

@@ -15,6 +15,7 @@ where two clusters vary in the same direction, a unit active on both is pulled w
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,6 +43,16 @@ STARTS, QUICK_STARTS = 256, 64
 DIRECTIONS = 32  # at which the formula is compared, and small units are started
 SMALL = 1e-4  # norm of each column of a small unit
 SHORT, LONG = (0.01, 10), (0.25, 400)  # gradient descent: step size, steps
+
+
+class Grown(NamedTuple):
+    """Directions of small units, what `grow_units` finds of them after `SHORT` and after `LONG`,
+    and the units in the end."""
+
+    u: Float[np.ndarray, "D M"]
+    short: Float[np.ndarray, " M"]
+    long: Float[np.ndarray, " M"]
+    units: Float[np.ndarray, "M 2 D"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +91,15 @@ class NetAtClosedForm:
         return dead_unit_certificate(
             self.w1, self.w2, self.x, self.sigma, self.lam, starts=self.starts
         )
+
+    @cached_property
+    def grown(self) -> "Grown":
+        """A small unit at the direction that the certificate names, and, inactive on the first
+        sample, units that are pulled by less than λ."""
+        weak_DM = clear_directions(self, away=self.x[0])[:, 1:]
+        u_DM = np.column_stack([self.certificate.direction, weak_DM])
+        short_M, _ = grow_units(self, u_DM, *SHORT)
+        return Grown(u_DM, short_M, *grow_units(self, u_DM, *LONG))
 
     def pulls(self, u_DM: Float[np.ndarray, "D M"]) -> Float[np.ndarray, "D M"]:
         """g(u) at the given directions."""

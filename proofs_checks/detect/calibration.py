@@ -37,36 +37,43 @@ class Drawn:
     Attributes:
       net: weights, and the noise level.
       seeds: of the images and their noise.
-      brightness: of the calibration images.
     """
 
     net: Identities
     seeds: tuple[int, ...]
-    brightness: float = 1.0
 
     @cached_property
-    def scores(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of the images of each calibration, and of further ones; seed by seed."""
-        return [pair for seed in self.seeds for pair in self.of_seed(seed)]
+    def calibrating(self) -> Float[np.ndarray, "S R T"]:
+        """Of the images of each seed and calibration."""
+        return self._scores(0, IMAGES)
 
-    def of_seed(self, seed: int) -> zip:
-        """The same for one seed."""
-        count = CALIBRATIONS * (IMAGES + FURTHER)
-        rng = np.random.default_rng([seed, count, STREAM])
-        x_ND = rng.permutation(mixture_of(self.net.seed).sample(seed, count)[0])
-        calibrating_ND, further_ND = np.split(x_ND, [CALIBRATIONS * IMAGES])
+    @cached_property
+    def dimmed(self) -> Float[np.ndarray, "S R T"]:
+        """Of the same images, `DIMMER`."""
+        return self._scores(0, IMAGES, DIMMER)
+
+    @cached_property
+    def further(self) -> Float[np.ndarray, "S R M"]:
+        """Of further images for each."""
+        return self._scores(1, FURTHER)
+
+    def _scores(self, group: int, images: int, brightness: float = 1.0) -> np.ndarray:
         w1_DP, w2_DP = self.net.prediction.w1, self.net.prediction.w2
         model = of_relu(w1_DP, w2_DP, self.net.problem.sigma)
         context = Context(ScoreSettings(draws=1))
-        scores = [
-            SCORES["std"](key, model, x_ND, model.sigma, context).reshape(CALIBRATIONS, -1)
-            for key, x_ND in zip(
-                jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM)),
-                (self.brightness * calibrating_ND, further_ND),
-                strict=True,
-            )
-        ]
-        return zip(*scores, strict=True)
+        found = []
+        for seed in self.seeds:
+            keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
+            x_ND = brightness * self._images(seed)[group]
+            found.append(SCORES["std"](keys[group], model, x_ND, model.sigma, context))
+        return np.reshape(found, (len(self.seeds), CALIBRATIONS, images))
+
+    def _images(self, seed: int) -> list[Float[np.ndarray, "N D"]]:
+        """Calibration images, and further ones."""
+        count = CALIBRATIONS * (IMAGES + FURTHER)
+        rng = np.random.default_rng([seed, count, STREAM])
+        x_ND = rng.permutation(mixture_of(self.net.seed).sample(seed, count)[0])
+        return np.split(x_ND, [CALIBRATIONS * IMAGES])
 
 
 @dataclass(frozen=True)
@@ -75,11 +82,13 @@ class Calibrations:
 
     Attributes:
       drawn: the scores.
+      calibrating: those of them on which to calibrate.
       flag: (calibration, scores) → which are called memorized.
       most: how many false alarms are promised at most.
     """
 
     drawn: Drawn
+    calibrating: Callable[[Drawn], Float[np.ndarray, "S R T"]] = lambda drawn: drawn.calibrating
     flag: Flag = Calibration.flagged
     most: Callable[[Calibration], int] = lambda found: found.most_false_alarms(FURTHER)
 
@@ -88,11 +97,11 @@ class Calibrations:
         """Of each seed and calibration, among `FURTHER` images (S, R); and how many were promised
         at most."""
         alarms, most = [], []
-        for calibrating_T, further_M in self.drawn.scores:
-            found = calibrate(calibrating_T, FPR)
-            alarms.append(np.sum(self.flag(found, further_M)))
-            most.append(self.most(found))
         shape = (len(self.drawn.seeds), CALIBRATIONS)
+        for at in np.ndindex(shape):
+            found = calibrate(self.calibrating(self.drawn)[at], FPR)
+            alarms.append(np.sum(self.flag(found, self.drawn.further[at])))
+            most.append(self.most(found))
         return np.reshape(alarms, shape), np.reshape(most, shape)
 
 
@@ -131,7 +140,7 @@ def broken_promises(e: Calibrations) -> Measured:
 
 
 OTHER_IMAGES = Mutant(
-    "dimmer calibration images", lambda e: replace(e, drawn=replace(e.drawn, brightness=DIMMER))
+    "dimmer calibration images", lambda e: replace(e, calibrating=lambda drawn: drawn.dimmed)
 )
 
 
