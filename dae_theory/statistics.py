@@ -14,7 +14,7 @@ from dae_theory.checks import InputError
 
 CONFIDENCE = 0.95
 # By the number of values, simulated (`benchmarks.coverage`): see `mean_interval`.
-TAILS = {2: 0.7, 3: 0.6, 4: 0.6, 5: 0.6, 6: 0.8, 7: 0.9}
+TAILS = {2: 0.8, 3: 0.7, 4: 0.7, 5: 0.8, 6: 0.9}
 # How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
 SHAPE_PRIOR, SCALE_PRIOR = 8, 100
 

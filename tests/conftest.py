@@ -19,13 +19,9 @@ os.environ["XLA_FLAGS"] = f"{QUICK_TO_COMPILE} {TWO_DEVICES}"
 # a quarter of what the system does for them.
 for setting in ("MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
     os.environ.setdefault(setting, str(2**32))
-# Threads of NumPy's and XLA's wait for each other in a busy loop, and the cores are taken by
-# pytest-xdist's workers: their NumPy reads the first when they start, and each keeps to one core.
+# Threads of NumPy's wait for each other in a busy loop, and the cores are taken by pytest-xdist's
+# workers, whose NumPy reads this when they start.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-WORKER = os.environ.get("PYTEST_XDIST_WORKER", "").removeprefix("gw")
-if WORKER and hasattr(os, "sched_setaffinity"):
-    cores = sorted(os.sched_getaffinity(0))
-    os.sched_setaffinity(0, {cores[int(WORKER) % len(cores)]})
 
 import jax  # noqa: E402
 import pytest  # noqa: E402

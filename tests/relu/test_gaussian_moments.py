@@ -62,13 +62,20 @@ def mpmath_moments(h, k, rho, q):
         return np.array([float(v) for v in values])
 
 
+compiled_moments = jax.jit(pair_moments)
+
+
 def moments(h, k, rho, q):
     arrays = (jnp.asarray(v, jnp.float64) for v in (h, k, rho, q))
-    return np.array(pair_moments(*arrays))
+    return np.array(compiled_moments(*arrays))
 
 
+@jax.jit
 def moments_of_correlation(h, k, rho):
     return pair_moments(h, k, rho, jnp.sqrt(1 - rho**2))
+
+
+derivatives = jax.jit(jax.jacfwd(moments_of_correlation, argnums=(0, 1, 2)))
 
 
 def assert_close(measured, expected):
@@ -182,14 +189,14 @@ def test_first_derivatives_equal_central_differences(h, k, rho, argument):
     step = 1e-5
     point = np.array([h, k, rho])
     shift = step * np.eye(3)[argument]
-    derivative = jax.jacfwd(moments_of_correlation, argnums=argument)(*point)
+    found = derivatives(*point)
     forward, backward = (
         moments_of_correlation(*(point + shift)),
         moments_of_correlation(*(point - shift)),
     )
     for field in FIELDS:
         expected = (getattr(forward, field) - getattr(backward, field)) / (2 * step)
-        np.testing.assert_allclose(getattr(derivative, field), expected, rtol=1e-7, atol=1e-8)
+        np.testing.assert_allclose(getattr(found, field)[argument], expected, rtol=1e-7, atol=1e-8)
 
 
 def relu_relu(arguments):
@@ -198,12 +205,14 @@ def relu_relu(arguments):
     return pair_moments(h, k, rho, jax.lax.stop_gradient(jnp.sqrt(1 - rho**2))).relu_relu
 
 
+gradient = jax.jit(jax.grad(relu_relu))
+
+
 @pytest.mark.parametrize("argument", [0, 1, 2])
 @pytest.mark.parametrize(("h", "k", "rho"), GENERIC)
 def test_second_derivatives_equal_central_differences_of_the_gradient(h, k, rho, argument):
     step = 1e-5
     point, direction = jnp.array([h, k, rho]), jnp.eye(3)[argument]
-    gradient = jax.grad(relu_relu)
     _, product = jax.jvp(gradient, (point,), (direction,))
     expected = (gradient(point + step * direction) - gradient(point - step * direction)) / (
         2 * step
@@ -215,9 +224,9 @@ def test_second_derivatives_equal_central_differences_of_the_gradient(h, k, rho,
 def test_gradient_near_perfect_correlation_is_given_by_prices_theorem(sign):
     h, k, distance = 0.4, 0.1, 1e-8
     q = np.sqrt(distance * (2 - distance))
-    gradient = jax.grad(lambda *a: pair_moments(*a).relu_relu, argnums=(0, 1, 2))
+    slopes = jax.grad(lambda *a: pair_moments(*a).relu_relu, argnums=(0, 1, 2))
     _, *expected = mpmath_moments(h, k, sign * (1 - distance), q)
-    assert_close(gradient(h, k, sign * (1 - distance), q), expected)
+    assert_close(slopes(h, k, sign * (1 - distance), q), expected)
 
 
 def test_values_and_derivatives_are_finite_everywhere():
@@ -236,13 +245,14 @@ def test_values_and_derivatives_are_finite_everywhere():
     def value(h, k, rho, q):
         return pair_moments(h, k, rho, q).relu_relu
 
-    def gradient(h, k, rho, q):
+    def slopes(h, k, rho, q):
         return jnp.stack(jax.grad(value, argnums=(0, 1, 2))(h, k, rho, q))
 
-    assert np.all(np.isfinite(pair_moments(*columns)))
-    assert np.all(np.isfinite(jax.vmap(gradient)(*columns)))
-    assert np.all(np.isfinite(jax.vmap(jax.jacfwd(gradient, argnums=(0, 1, 2)))(*columns)))
-    both = pair_moments(*columns).both_active
+    second = jax.jacfwd(slopes, argnums=(0, 1, 2))
+    assert np.all(np.isfinite(compiled_moments(*columns)))
+    assert np.all(np.isfinite(jax.jit(jax.vmap(slopes))(*columns)))
+    assert np.all(np.isfinite(jax.jit(jax.vmap(second))(*columns)))
+    both = compiled_moments(*columns).both_active
     assert np.all((both >= 0) & (both <= 1))
 
 
