@@ -24,7 +24,7 @@ from dae_theory.statistics import (
     size_interval,
 )
 
-COUNTS = (2, 3, 4, 8, 16, 30)  # seeds and data sets in use
+COUNTS = (2, 3, 4, 5, 6, 8, 16, 30)  # seeds, nets, data sets and models in use
 AREAS = (0.5, 0.7, 0.85, 0.95)
 GROUPS = ((5, 5), (5, 20), (5, 100), (20, 100), (200, 200))  # positives and negatives in use
 SHARES = (0.02, 0.1, 0.3, 0.5)

@@ -13,8 +13,10 @@ from jaxtyping import Array, Float
 from dae_theory.checks import InputError
 
 CONFIDENCE = 0.95
-# By the number of values, simulated (`benchmarks.coverage`): see `mean_interval`.
-TAILS = {2: 0.8, 3: 0.7, 4: 0.7, 5: 0.8, 6: 0.9}
+# What may fall outside an end, for few values, as a share of what else may; simulated
+# (`benchmarks.coverage`): see `mean_interval`.
+TAILS = {2: 0.7, 3: 0.6, 4: 0.4, 5: 0.6, 6: 0.8}
+FEWEST_WITH_SIDES = 4  # values whose skewness says which end that is; of fewer, both
 # How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
 SHAPE_PRIOR, SCALE_PRIOR = 8, 100
 
@@ -34,9 +36,9 @@ def mean_interval(
 
     Hall, "On the removal of skewness by transformation" (1992): t = (mean − μ)/s is mapped by
     t + γt²/3 + γ²t³/27 + γ/6S, γ the sample skewness, to what is nearer to Student's distribution.
-    γ of few values is too small, and what may fall outside is a share TAILS of 1 − ``confidence``:
-    the mean of exponential as of normal values is then covered in 93% to 97% of cases. The plain
-    t interval for ``symmetric`` values, and for two but for TAILS.
+    γ of few values is too small, and less may fall outside the end to which they are skewed:
+    TAILS. The mean of exponential as of normal values is then covered in 93% to 97% of cases.
+    The plain t interval for ``symmetric`` values.
 
     None for fewer than two values, or where one is not finite. Equal values have no width.
     """
@@ -47,8 +49,6 @@ def mean_interval(
     spread = float(np.std(values_S, ddof=1))
     if spread == 0 or np.ptp(values_S) == 0:  # the skewness is 0/0; the first may underflow
         return Interval(*3 * [float(values_S[0])])
-    tail = 1.0 if symmetric else TAILS.get(count, 1.0)
-    quantile = student_quantile(1 - tail * (1 - confidence), count - 1) / count**0.5
     standard_S = (values_S - mean) / float(np.std(values_S))
     skewness = 0.0 if symmetric else float(np.mean(standard_S**3))
 
@@ -57,8 +57,14 @@ def mean_interval(
             return t
         return 3 / skewness * (np.cbrt(1 + skewness * (t - skewness / (6 * count))) - 1)
 
-    ends = (mean - spread * unskewed(t) for t in (quantile, -quantile))
-    return Interval(mean, *map(float, ends))
+    def reach(side: int) -> float:
+        """Standard deviations from the mean to the end below (−1) or above (1)."""
+        skewed = count < FEWEST_WITH_SIDES or side * skewness > 0
+        tail = TAILS.get(count, 1.0) if skewed and not symmetric else 1.0
+        t = student_quantile(1 - tail * (1 - confidence), count - 1) / count**0.5
+        return -unskewed(-side * t)
+
+    return Interval(mean, *(float(mean + spread * reach(side)) for side in (-1, 1)))
 
 
 def student_quantile(confidence: float, freedom: int) -> float:

@@ -183,6 +183,7 @@ def test_reproducibility_tells_equal_from_independent_outputs():
 def test_reproducibility_by_hand():
     a_MD, b_MD = gaussian(0, 30, 4), gaussian(1, 30, 4)
     found = reproducibility(a_MD, b_MD)
+    assert found.null_low == reproducibility(a_MD, b_MD, seed=0).null_low
     mean_D = np.concatenate([a_MD, b_MD]).mean(axis=0)
     cosine_MM = 1 - cdist(a_MD - mean_D, b_MD - mean_D, "cosine")
     np.testing.assert_allclose(found.cosines, np.diagonal(cosine_MM), atol=1e-12)
@@ -221,6 +222,7 @@ def test_collapsed_models_reproduce_nothing():
     ("call", "message"),
     [
         (lambda x: gap_ratio(x), "expected \\(M, 2\\)"),
+        (lambda x: gap_ratio(x[:, :1]), "expected \\(M, 2\\)"),
         (lambda x: gap_ratio(np.array([[2.0, 1.0]])), "0 <= nearest"),
         (lambda x: copy_threshold(x, x, 0.0), "false_alarm: must be between"),
         (lambda x: copy_threshold(x + 1, x, 1.0), "false_alarm: must be between"),

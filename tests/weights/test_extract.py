@@ -314,6 +314,7 @@ def test_noise_in_black_pixels_does_not_limit_the_scale():
         ({"w1": np.full((12, 4), np.nan)}, "NaN"),
         ({"w1": np.ones(12)}, "W1"),
         ({"lam": None, "pixel_range": (1, 0)}, "low < high"),
+        ({"lam": None, "pixel_range": (0, 0.5, 1)}, "expected two numbers"),
         ({"lam": None, "pixel_range": (1, 1)}, "low < high"),
         ({"lam": None, "pixel_range": (0, 1), "offset": -1.0}, "inside the pixel range 0 ... 1"),
         ({"lam": None, "pixel_range": (0, 1), "offset": 1.5}, "inside the pixel range 0 ... 1"),

@@ -37,6 +37,7 @@ def test_weights_and_their_problem(tmp_path):
         ({"W2": None}, "key 'W2' is missing"),
         ({"b2": np.zeros(4), "b1": np.zeros(3)}, "b1, b2: unknown; the net is .* without biases"),
         ({"sigma": np.array([0.1, 0.2])}, "sigma must be one number"),
+        ({"sigma": np.array([])}, "sigma must be one number"),
         ({"lam": np.array("x")}, "lam must be one number"),
         ({"sigma": np.array(0.0)}, "sigma: the noise level must be finite and > 0"),
         ({"lam": np.array(-1.0)}, "lam: the weight decay"),
