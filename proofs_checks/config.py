@@ -12,6 +12,7 @@ from dae_theory.data import NAMES, Dataset, load, nothing_left
 REGIMES = ("memorize", "generalize", "hybrid", "certify", "diffusion", "detect", "steer", "errata")
 TRAINERS = ("sgd", "exact")
 QUICK_SEEDS, MOST_SEEDS = 4, 10_000
+QUICK_NETS = 6  # of fewer, though all of them do it, nobody knows whether most nets do
 FIRST_JUDGING_SEED = 1000
 
 
@@ -42,7 +43,7 @@ class RunConfig:
     trainer: str = option(
         "sgd", "sgd (Adam with sampled noise) or exact (the solver on the exact loss)."
     )
-    quick: bool = option(False, f"At most {QUICK_SEEDS} random starts on a data set.")
+    quick: bool = option(False, f"At most {QUICK_NETS} random starts on a data set.")
     center: bool = option(True, "Subtract the mean of image and file data.")
     size: int | None = option(None, "Side to which the images of a folder are resized.")
     gray: bool = option(True, "Read a folder of images as gray.")
@@ -76,14 +77,22 @@ class RunConfig:
 
     @property
     def seed_list(self) -> tuple[int, ...]:
-        """Seeds of random starts, from the first on (at most QUICK_SEEDS of them when quick)."""
-        count = min(self.seeds, QUICK_SEEDS) if self.quick else self.seeds
-        return tuple(range(self.first_seed, self.first_seed + count))
+        """Seeds of random draws, from the first on (at most QUICK_SEEDS of them when quick)."""
+        return self._first(QUICK_SEEDS)
+
+    @property
+    def net_seeds(self) -> tuple[int, ...]:
+        """Seeds of nets on one data set (at most QUICK_NETS of them when quick)."""
+        return self._first(QUICK_NETS)
 
     @property
     def data_seeds(self) -> tuple[int, ...]:
         """Seeds of data sets with a start each: all, since the interval over fewer says little."""
         return tuple(range(self.first_seed, self.first_seed + self.seeds))
+
+    def _first(self, most_when_quick: int) -> tuple[int, ...]:
+        count = min(self.seeds, most_when_quick) if self.quick else self.seeds
+        return tuple(range(self.first_seed, self.first_seed + count))
 
 
 @dataclass(frozen=True)

@@ -60,7 +60,7 @@ def trained_together(
     Where data sets were ``drawn`` each has a start, of its own seed; else the one experiment on the
     user's data has all. The nets of an experiment are those from its ``first`` on.
     """
-    starts = [(seed,) for seed in config.data_seeds] if drawn else [config.seed_list]
+    starts = [(seed,) for seed in config.data_seeds] if drawn else [config.net_seeds]
     each = [(p, seeds) for e, seeds in zip(draws, starts, strict=True) for p in e.problems]
     training = Training(
         tuple(p.x for p, _ in each),

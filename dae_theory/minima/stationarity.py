@@ -15,6 +15,7 @@ from jaxtyping import Array, Float
 from dae_theory.checks import InputError, check_noise_and_decay, check_samples, check_weights
 from dae_theory.relu.batch import MEMORY_SHARE, free_memory
 from dae_theory.relu.loss import PAIR_FLOATS, representation_moments
+from dae_theory.relu.units import live_units
 from dae_theory.solve.derivatives import stacked_loss, value_and_grad
 from dae_theory.solve.reduced import frames_of_one_size
 
@@ -28,7 +29,8 @@ class Remaining(NamedTuple):
 
     ``decrease`` of the exact ``loss`` that is predicted; ``movement``: rms change of the outputs on
     noised samples that this allows, relative to their rms; ``grad_norm`` = ‖∇L‖_F; ``lowest``
-    curvature seen; ``fitting_lam``: the λ at which ‖∇L‖ is smallest.
+    curvature seen; ``fitting_lam``: the λ at which ‖∇L‖ is smallest; ``turning``: largest gradient
+    of a live unit over that of its own decay, about the sine of the angle that it has yet to turn.
     """
 
     decrease: float
@@ -37,6 +39,7 @@ class Remaining(NamedTuple):
     grad_norm: float
     lowest: float
     fitting_lam: float
+    turning: float
 
 
 def remaining_decrease(
@@ -63,7 +66,7 @@ def remaining_decrease(
     check_noise_and_decay(sigma, lam)
     if not np.any(w1_DP) and not np.any(w2_DP):  # stationary
         power = float(np.mean(np.sum(x_ND**2, axis=1)))
-        return Remaining(0.0, power, 0.0, 0.0, 2.0 * lam, float(lam))
+        return Remaining(0.0, power, 0.0, 0.0, 2.0 * lam, float(lam), 0.0)
     weights, x_NR = frames_of_one_size(w1_DP, w2_DP, x_ND)
     check_pairs_fit(len(x_ND), weights.shape[2])
     weight_N = np.full(len(x_ND), 1 / len(x_ND))
@@ -81,7 +84,22 @@ def remaining_decrease(
         grad_norm=float(np.linalg.norm(gradient)),
         lowest=lowest,
         fitting_lam=float(max(lam - slope / 2, 0.0)),
+        turning=_turning(weights, gradient, lam),
     )
+
+
+def _turning(
+    weights_2RQ: Float[np.ndarray, "2 R Q"], gradient_2RQ: Float[np.ndarray, "2 R Q"], lam: float
+) -> float:
+    """Largest ‖∇_j L‖/2λ‖w_j‖ of live units j; infinite without decay."""
+    live_Q = live_units(*weights_2RQ)
+    if not live_Q.any():
+        return 0.0
+    sizes_Q, slopes_Q = (
+        np.linalg.norm(each_2RQ[:, :, live_Q], axis=(0, 1))
+        for each_2RQ in (weights_2RQ, gradient_2RQ)
+    )
+    return float(np.max(slopes_Q / sizes_Q) / (2 * lam)) if lam > 0 else np.inf
 
 
 def pairs_bytes(n: int, p: int) -> int:

@@ -40,7 +40,7 @@ from proofs_checks.nets import (
     has_free_layers,
     nets_of,
 )
-from proofs_checks.stationarity import AT_MINIMUM, Stopped
+from proofs_checks.stationarity import AT_MINIMUM, UNITS_AT_REST, Stopped
 
 DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = 5, 40, 0.04
 DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
@@ -313,6 +313,7 @@ TRAINED = (  # without decay, random components of the start are never forgotten
     *separable(TRAINED_MARGIN),
     above("lambda", 0, lambda e: e.problem.lam),
     AT_MINIMUM,
+    UNITS_AT_REST,
 )
 LIVE = (*TRAINED, above("live units", 0, lambda e: fewest_live(e.nets), needs_others=True))
 FREE = (

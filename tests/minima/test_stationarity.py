@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy.linalg import null_space
 
 from dae_theory import InputError
 from dae_theory.data import simplex
@@ -47,6 +48,23 @@ def test_the_solver_gains_what_is_predicted(size, rtol):
     left = remaining_decrease(w1, w2, x_ND, SIGMA, LAM)
     gained = left.loss - solve_local_minimum(w1, w2, x_ND, SIGMA, LAM).loss
     np.testing.assert_allclose(left.decrease, gained, rtol=rtol)
+
+
+@pytest.mark.parametrize("cosine", [0.99, 0.9, 0.5])
+def test_a_unit_beside_its_sample_has_yet_to_turn_by_the_sine_of_their_angle(cosine):
+    x_ND, sigma, lam = simplex(N, 12).x, 0.02, 0.1
+    p = predict_memorization(x_ND, sigma, lam, N)
+    towards_D, sine = x_ND[1] / np.linalg.norm(x_ND[1]), np.sqrt(1 - cosine**2)
+    unit_D = np.linalg.norm(p.w1[:, 1]) * (cosine * towards_D + sine * null_space(x_ND)[:, 0])
+
+    def turning(size):
+        w = np.column_stack([p.w1, size * unit_D])
+        return remaining_decrease(w, w, x_ND, sigma, lam).turning
+
+    np.testing.assert_allclose(turning(0.035), sine, rtol=0.02)
+    assert turning(0.03) < 0.01  # no live unit: below 1e-3 of the largest in energy
+    assert remaining_decrease(p.w1, p.w2, x_ND, sigma, lam).turning < 1e-6
+    assert np.isinf(remaining_decrease(p.w1, p.w2, x_ND, sigma, 0.0).turning)
 
 
 def test_all_eigenvectors_give_the_same():

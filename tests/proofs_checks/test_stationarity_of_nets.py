@@ -18,7 +18,7 @@ from proofs_checks.mutants import UNTRAINED
 from proofs_checks.nets import nets_of, untrained
 from proofs_checks.regimes import all_regimes
 from proofs_checks.run import main
-from proofs_checks.stationarity import AT_MINIMUM, MOVEMENT
+from proofs_checks.stationarity import AT_MINIMUM, MOVEMENT, UNITS_AT_REST
 
 D = P = 16
 SIGMA, LAM = 0.05, 0.005
@@ -69,6 +69,19 @@ def test_a_wrong_lambda_is_told(trained, factor):
     problem = replace(trained.problem, lam=factor * LAM)
     (assumption,) = unmet(trained._replace(problem=problem)).values()
     assert assumption.advice.startswith("these weights are at a minimum for lam = 0.005,")
+
+
+def test_a_small_unit_on_its_way_to_a_sample_is_not_judged(trained):
+    u_D = trained.problem.x[0] / np.linalg.norm(trained.problem.x[0])
+    off_D = np.linalg.svd(trained.problem.x)[2][-1]
+    smallest = np.argmin(np.linalg.norm(trained.w1, axis=0))  # a dead unit makes room
+    w1, w2 = trained.w1.copy(), trained.w2.copy()
+    w1[:, smallest] = w2[:, smallest] = 0.06 * (0.9 * u_D + np.sqrt(0.19) * off_D)
+    ((name, assumption),) = unmet(trained._replace(w1=w1, w2=w2)).items()
+    assert name == UNITS_AT_REST.name
+    assert 0.3 < assumption.value < 0.6  # its sine is .44
+    assert assumption.advice.startswith("train longer")
+    assert from_weights(trained._replace(w1=w1, w2=w2)).stopped.movement < MOVEMENT
 
 
 def test_untrained_and_jittering_nets_are_told_to_train_longer(trained):
