@@ -16,8 +16,9 @@ from dae_theory import (
     predict_generalization,
     predict_memorization,
 )
-from dae_theory.minima.second_order import hessian_spectrum, second_order
+from dae_theory.minima.second_order import STATIONARY, _judge, hessian_spectrum, second_order
 from dae_theory.solve.newton import LARGEST_DENSE, newton_modulo_symmetry
+from dae_theory.solve.reduced import Reduced
 from dae_theory.theory.closed_forms import block_eigenvalues, block_gains, spread_rotation
 from dae_theory.theory.spectrum import predict_curvature
 from dae_theory.theory.symmetry import (
@@ -361,3 +362,12 @@ def test_bad_groups_decay_and_prediction():
     limit = predict_generalization(np.eye(2, D), np.zeros((2, D, D)), np.ones(2), (1, 1), 0.1, 0.01)
     with pytest.raises(InputError, match="population limit"):
         predict_curvature(limit, x)
+
+
+@pytest.mark.parametrize("norm", [0.1, 10.0])
+@pytest.mark.parametrize(("share", "verdict"), [(0.9, "minimum"), (1.1, "undecided")])
+def test_a_point_counts_as_stationary_by_its_newton_step_relative_to_its_norm(norm, share, verdict):
+    curvature = 0.7
+    point = Reduced(norm * np.array([0.6, 0.8]), None, None, None)
+    slope = share * STATIONARY * norm * curvature
+    assert _judge(point, None, curvature, curvature, slope) == (verdict, 0.0)
