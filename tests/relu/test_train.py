@@ -119,7 +119,8 @@ def test_adamw_decays_by_the_gradient_of_the_penalty(tied):
 
 def test_rmsprop_has_the_constants_of_pytorch():
     # square ← .99 square + .01 g²; w ← w − rate g/(√square + 1e-8)
-    config = variant(optimizer="rmsprop", schedule="constant", steps=3, dtype="float64")
+    name = "".join(["rms", "prop"])  # as from a command line: equal to the word in the code, not it
+    config = variant(optimizer=name, schedule="constant", steps=3, dtype="float64")
     optimizer, rate = make_optimizer(config), config.learning_rate
     w = expected = np.array([1.0, -2.0, 3.0])
     state, square = optimizer.init(w), np.zeros(3)
