@@ -9,7 +9,8 @@ import pytest
 import scipy.stats
 
 from dae_theory import InputError, TrainConfig, data, exact_loss, live_units, train, train_many
-from dae_theory.relu.batch import advance_nets, pad_samples
+from dae_theory.relu.batch import advance_nets, pad_samples, padded_weights
+from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import _drawn_noise, make_optimizer, record_stride
 
 CONFIG = TrainConfig(width=6, sigma=0.1, lam=1e-3, steps=40, learning_rate=1e-2, records=4)
@@ -192,6 +193,26 @@ def test_the_best_of_several_long_trainings_reaches_the_memorizing_prediction():
     square, n = 1.0, 4
     predicted = square - (square - n * config.lam) ** 2 / (square + config.sigma**2)
     np.testing.assert_allclose(best, predicted, rtol=0.02)
+
+
+def test_records_are_of_the_step_that_they_name():
+    every, tenth = (
+        train(jax.random.key(3), X, variant(records=records)).trace for records in (40, 4)
+    )
+    np.testing.assert_array_equal(tenth.steps, every.steps[9::10])
+    np.testing.assert_allclose(tenth.loss, every.loss[9::10], rtol=1e-4)
+    assert np.all(np.abs(np.diff(every.loss)) > 1e-3 * every.loss[1:].min())
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_narrow_net_among_wide_ones_starts_as_it_would_alone(tied):
+    config, key = variant(tied=tied, init_scale=0.3), jax.random.key(4)
+    padded = padded_weights(key, 5, jnp.asarray(4), config)
+    alone = init_weights(key, 5, 4, tied=tied, scale=0.3)
+    assert len(padded) == (1 if tied else 2)
+    for wide_DP, narrow_DP in zip(padded, alone, strict=False):
+        np.testing.assert_array_equal(wide_DP[:, :4], narrow_DP)
+        np.testing.assert_array_equal(wide_DP[:, 4:], 0.0)
 
 
 def test_trace_records_divide_the_steps():
