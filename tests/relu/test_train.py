@@ -9,7 +9,7 @@ import pytest
 import scipy.stats
 
 from dae_theory import InputError, TrainConfig, data, exact_loss, live_units, train, train_many
-from dae_theory.relu.batch import advance_nets, pad_samples, padded_weights
+from dae_theory.relu.batch import advance_nets, free_memory, pad_samples, padded_weights
 from dae_theory.relu.model import init_weights
 from dae_theory.relu.optimize import _drawn_noise, make_optimizer, record_stride
 
@@ -193,6 +193,22 @@ def test_the_best_of_several_long_trainings_reaches_the_memorizing_prediction():
     square, n = 1.0, 4
     predicted = square - (square - n * config.lam) ** 2 / (square + config.sigma**2)
     np.testing.assert_allclose(best, predicted, rtol=0.02)
+
+
+def test_default_steps_are_small_and_lower_the_loss():
+    loss = train(jax.random.key(0), X, TrainConfig(6, 0.1, 1e-3, steps=1000, records=5)).trace.loss
+    assert loss[0] > 0.5 > loss[-1]  # from about 1 at the start
+
+
+def test_free_memory_of_an_accelerator_is_what_it_says():
+    class Accelerator:
+        platform = "gpu"
+
+        def memory_stats(self):
+            return {"bytes_limit": 100, "bytes_in_use": 30}
+
+    assert free_memory([Accelerator(), Accelerator()]) == 140
+    assert free_memory(jax.devices()) > 1e6
 
 
 def test_records_are_of_the_step_that_they_name():

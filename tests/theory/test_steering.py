@@ -5,6 +5,7 @@ import pytest
 from scipy.integrate import solve_ivp
 
 from dae_theory.checks import InputError
+from dae_theory.theory import steering
 from dae_theory.theory.steering import (
     Levels,
     Window,
@@ -47,6 +48,17 @@ def test_steered_between_stored_samples(strength):
     found_MD = steer_stored(x_ND, 1, start_MD, [strength], LEVELS, decay)[0]
     for found_D, start_D in zip(found_MD, start_MD, strict=True):
         np.testing.assert_allclose(found_D, integrated(slope, start_D, LEVELS), atol=1e-7)
+
+
+def test_gates_are_looked_at_often_enough(monkeypatch):
+    """Some open and close again on the way: of five samples that are anywhere."""
+    random = np.random.default_rng(9)
+    x_ND = random.standard_normal((5, 6))
+    x_ND /= np.linalg.norm(x_ND, axis=1, keepdims=True)
+    asked = x_ND, 0, 2 * random.standard_normal((8, 6)), [-2.0, 2.0], Levels(2.0, 0.01), 0.1
+    found_AMD = steer_stored(*asked)
+    monkeypatch.setattr(steering, "STEP", 0.01)
+    np.testing.assert_allclose(found_AMD, steer_stored(*asked), atol=1e-9)
 
 
 def test_steering_between_stored_samples_has_no_unit_of_length():
