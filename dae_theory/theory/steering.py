@@ -218,8 +218,8 @@ class _Flow:
     def through_gates(self, y_S, force, gates_N, sigma, following):
         """The same for one sample, whose gates change on the way."""
         gates_N = gates_N.copy()
+        modes = self.modes(gates_N)
         for _ in range(4 * len(gates_N)):  # two samples touch a gate together at most
-            modes = self.modes(gates_N)
 
             def seen(level, modes=modes, y_S=y_S, sigma=sigma):
                 end_BS = self.moved(y_S[None], np.array([force]), modes, sigma, level)
@@ -234,8 +234,7 @@ class _Flow:
             level = crossings[first]
             y_S = self.moved(y_S[None], np.array([force]), modes, sigma, level)[0]
             gates_N[wrong[first]] = ~gates_N[wrong[first]]
-            sigma = level
-        modes = self.modes(gates_N)
+            modes, sigma = self.modes(gates_N), level
         return self.moved(y_S[None], np.array([force]), modes, sigma, following)[0], gates_N
 
     @staticmethod

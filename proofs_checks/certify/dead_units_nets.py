@@ -93,7 +93,7 @@ class NetAtClosedForm:
         )
 
     @cached_property
-    def grown(self) -> "Grown":
+    def grown(self) -> Grown:
         """A small unit at the direction that the certificate names, and, inactive on the first
         sample, units that are pulled by less than λ."""
         weak_DM = clear_directions(self, away=self.x[0])[:, 1:]

@@ -43,37 +43,30 @@ class Drawn:
     seeds: tuple[int, ...]
 
     @cached_property
-    def calibrating(self) -> Float[np.ndarray, "S R T"]:
-        """Of the images of each seed and calibration."""
-        return self._scores(0, IMAGES)
+    def scores(self) -> tuple[Float[np.ndarray, "S R T"], Float[np.ndarray, "S R M"]]:
+        """Of the images of each seed and calibration, and of further ones for each."""
+        found = [list(map(self._scored, *self._drawn(seed))) for seed in self.seeds]
+        return tuple(map(np.stack, zip(*found, strict=True)))
 
     @cached_property
     def dimmed(self) -> Float[np.ndarray, "S R T"]:
-        """Of the same images, `DIMMER`."""
-        return self._scores(0, IMAGES, DIMMER)
+        """Of the calibration images, `DIMMER`."""
+        drawn = map(self._drawn, self.seeds)
+        return np.stack([self._scored(keys[0], DIMMER * images[0]) for keys, images in drawn])
 
-    @cached_property
-    def further(self) -> Float[np.ndarray, "S R M"]:
-        """Of further images for each."""
-        return self._scores(1, FURTHER)
-
-    def _scores(self, group: int, images: int, brightness: float = 1.0) -> np.ndarray:
-        w1_DP, w2_DP = self.net.prediction.w1, self.net.prediction.w2
-        model = of_relu(w1_DP, w2_DP, self.net.problem.sigma)
-        context = Context(ScoreSettings(draws=1))
-        found = []
-        for seed in self.seeds:
-            keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
-            x_ND = brightness * self._images(seed)[group]
-            found.append(SCORES["std"](keys[group], model, x_ND, model.sigma, context))
-        return np.reshape(found, (len(self.seeds), CALIBRATIONS, images))
-
-    def _images(self, seed: int) -> list[Float[np.ndarray, "N D"]]:
-        """Calibration images, and further ones."""
+    def _drawn(self, seed: int) -> tuple[jax.Array, list[Float[np.ndarray, "N D"]]]:
+        """Keys of the noise and images, to calibrate and further ones."""
         count = CALIBRATIONS * (IMAGES + FURTHER)
         rng = np.random.default_rng([seed, count, STREAM])
         x_ND = rng.permutation(mixture_of(self.net.seed).sample(seed, count)[0])
-        return np.split(x_ND, [CALIBRATIONS * IMAGES])
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(seed), STREAM))
+        return keys, np.split(x_ND, [CALIBRATIONS * IMAGES])
+
+    def _scored(self, key: jax.Array, x_ND: Float[np.ndarray, "N D"]) -> np.ndarray:
+        w1_DP, w2_DP = self.net.prediction.w1, self.net.prediction.w2
+        model = of_relu(w1_DP, w2_DP, self.net.problem.sigma)
+        context = Context(ScoreSettings(draws=1))
+        return SCORES["std"](key, model, x_ND, model.sigma, context).reshape(CALIBRATIONS, -1)
 
 
 @dataclass(frozen=True)
@@ -88,7 +81,7 @@ class Calibrations:
     """
 
     drawn: Drawn
-    calibrating: Callable[[Drawn], Float[np.ndarray, "S R T"]] = lambda drawn: drawn.calibrating
+    calibrating: Callable[[Drawn], Float[np.ndarray, "S R T"]] = lambda drawn: drawn.scores[0]
     flag: Flag = Calibration.flagged
     most: Callable[[Calibration], int] = lambda found: found.most_false_alarms(FURTHER)
 
@@ -100,7 +93,7 @@ class Calibrations:
         shape = (len(self.drawn.seeds), CALIBRATIONS)
         for at in np.ndindex(shape):
             found = calibrate(self.calibrating(self.drawn)[at], FPR)
-            alarms.append(np.sum(self.flag(found, self.drawn.further[at])))
+            alarms.append(np.sum(self.flag(found, self.drawn.scores[1][at])))
             most.append(self.most(found))
         return np.reshape(alarms, shape), np.reshape(most, shape)
 

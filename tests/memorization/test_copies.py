@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
 from scipy.stats import binom, binomtest
+from test_nearest import gaussian
 
 from dae_theory.checks import InputError
 from dae_theory.memorization.copies import (
@@ -19,10 +20,6 @@ from dae_theory.memorization.nearest import (
     nearest_two,
     with_mirrored,
 )
-
-
-def gaussian(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def share_of_copies(samples_MD, train_ND, groups_N=None):
