@@ -19,6 +19,7 @@ TAILS = {2: 0.7, 3: 0.6, 4: 0.4, 5: 0.6, 6: 0.8}
 FEWEST_WITH_SIDES = 4  # values whose skewness says which end that is; of fewer, both
 # How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
 SHAPE_PRIOR, SCALE_PRIOR = 8, 100
+UNEVEN = 2.0  # how much wider where one group is much the smaller: likewise
 
 
 class Interval(NamedTuple):
@@ -167,8 +168,9 @@ def area_under_roc_interval(
     give both for exponential scores; half their sum for each, V(A), is method 5 of Newcombe,
     "Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2"
     (2006). Here V₊ and V₋ are V(A) times what the scores say of them, in which V(A) counts
-    as SHAPE_PRIOR values for the ratio of the two and as SCALE_PRIOR for their sum. Groups that do
-    not overlap leave the interval its width.
+    as SHAPE_PRIOR values for the ratio of the two and as SCALE_PRIOR for their sum; both are
+    1 + UNEVEN A(1−A)|1/P − 1/N| times as large, since that of a small group is known from few.
+    Groups that do not overlap leave the interval its width.
 
     Raises:
       InputError: for an empty group, or scores that are not finite.
@@ -199,7 +201,8 @@ def _spreads(
     shape = (counts * found + SHAPE_PRIOR * expected) / (counts + SHAPE_PRIOR)
     count = 2 / np.sum(1 / counts)
     scale = (count * np.mean(found) / expected + SCALE_PRIOR) / (count + SCALE_PRIOR)
-    return tuple(scale * shape / np.mean(shape))
+    wider = 1 + UNEVEN * area * (1 - area) * float(np.ptp(1 / counts))
+    return tuple(wider * scale * shape / np.mean(shape))
 
 
 def _variance_of_shares(area: float) -> float:
