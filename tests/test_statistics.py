@@ -181,6 +181,34 @@ def test_few_wide_scores_have_a_wider_interval_than_few_narrow_ones():
     assert widths[0] > 1.2 * widths[1]
 
 
+@pytest.mark.parametrize("counts", [(5, 100), (100, 5), (12, 12)])
+def test_ends_are_where_the_spread_of_the_scores_and_of_newcombe_allow(counts):
+    rng = np.random.default_rng(5)
+    positive, negative = 2 * rng.standard_normal(counts[0]) + 1, rng.standard_normal(counts[1])
+    above = positive[:, None] > negative
+    area = above.mean()
+
+    def expected(a):
+        return a * (1 - a) * ((1 - a) / (2 - a) + a / (1 + a)) / 2
+
+    # Of the shares over the scores of a group, without what the draw of the others adds.
+    positives, negatives = counts
+    own, others = (
+        max(above.mean(axis).var(ddof=1) - above.var(axis, ddof=1).mean() / above.shape[axis], 0)
+        for axis in (1, 0)
+    )
+    shapes = (np.array([positives * own, negatives * others]) + 8 * expected(area)) / (
+        np.array(counts) + 8
+    )
+    harmonic = 2 / (1 / positives + 1 / negatives)
+    scale = (harmonic * (own + others) / 2 / expected(area) + 100) / (harmonic + 100)
+    scale *= 1 + 2 * area * (1 - area) * abs(1 / positives - 1 / negatives)
+    for end in area_under_roc_interval(positive, negative)[1:]:
+        spreads = scale * expected(end) * shapes / shapes.mean()
+        variance = end * (1 - end) + (negatives - 1) * spreads[0] + (positives - 1) * spreads[1]
+        assert abs(area - end) == pytest.approx(1.959964 * (variance / above.size) ** 0.5, rel=1e-5)
+
+
 def test_areas_of_groups_that_differ_and_of_such_as_do_not():
     differ, alike = np.array([0.5, 0.7, 0.9, 1.0]), np.ones(4)
     found = grouped_area_interval(differ, 1000, 1000)
