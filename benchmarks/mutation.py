@@ -182,7 +182,7 @@ def try_errors(options: Options) -> int:
     survivors = [one for one in found if one["by"] is None]
     share = share_interval(len(found) - len(survivors), len(found))
     print(f"{options.room}: {len(sites)} errors, {len(found)} tried, {len(survivors)} not noticed;")
-    print(f"noticed: {share.value:.3f} [{share.low:.3f}, {share.high:.3f}]")
+    print(f"noticed: {share.shown(3)}")
     for one in survivors:
         print(f"{one['module']}:{one['line']}\n  - {one['was']}\n  + {one['now']}")
     return 0

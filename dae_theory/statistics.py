@@ -29,6 +29,11 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def shown(self, digits: int) -> str:
+        """'value [low, high]', with so many digits after the point."""
+        value, low, high = (f"{number:.{digits}f}" for number in self)
+        return f"{value} [{low}, {high}]"
+
 
 def mean_interval(
     values_S: Float[Array, " S"], confidence: float = CONFIDENCE, *, symmetric: bool = False

@@ -89,6 +89,10 @@ def test_equal_values_have_an_interval_without_width():
         assert mean_interval([0.1] * 7) == Interval(0.1, 0.1, 0.1)
 
 
+def test_an_interval_is_shown_with_its_digits():
+    assert Interval(0.25, -0.126, 1).shown(2) == "0.25 [-0.13, 1.00]"
+
+
 def test_ratio_of_proportional_values_has_no_width():
     below = np.array([1.0, 2.0, 4.0])
     np.testing.assert_allclose(ratio_interval(3 * below, below), [3, 3, 3])

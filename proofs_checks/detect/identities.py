@@ -56,7 +56,7 @@ class Identities:
     Attributes:
       problem: tight clusters, three of them repeated samples.
       seed: of the noise.
-      energy, variance, error, trace, ratio: the formulas under test.
+      energy, variance, error, trace, ratio, whole: the formulas under test.
     """
 
     problem: Problem
@@ -66,6 +66,7 @@ class Identities:
     error: Callable[..., float] = expected_error
     trace: Callable[[Response], float] = lambda response: response.trace
     ratio: Callable[[np.ndarray], float] = participation_ratio
+    whole: Callable[[np.ndarray], float] = np.linalg.norm
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -176,13 +177,15 @@ def traces(e: Identities) -> Measured:
 
 
 def unit_counts(e: Identities) -> Measured:
-    """Participation ratio at the split sample beside 1/Σc⁴, and beside 1 once merged."""
-    _, y_ND, h_NP = e.shown(0)
+    """Participation ratio at the split sample beside 1/Σc⁴, and beside 1 once merged; what the
+    merged unit is beside the unit before it was split, times √Σc²."""
+    response, y_ND, h_NP = e.shown(0)
     merged_NG = merged_representation(e.prediction.w1, e.prediction.w2, y_ND)
     single_N = spikiness(h_NP)["participation_ratio"]
     errors = [
         relative(single_N, np.full(DRAWS, e.ratio(e.amounts))),
         relative(spikiness(merged_NG)["participation_ratio"], np.ones(DRAWS)),
+        relative(np.max(merged_NG, axis=1), e.whole(e.amounts) * e.energy(response, y_ND) ** 0.5),
     ]
     return worst(errors, f"single units {np.mean(single_N):.3f}, merged 1; at {DRAWS} noises")
 
@@ -303,13 +306,14 @@ CLAIMS = (
     ),
     claim(
         "units",
-        "A split sample has 1/Σc⁴ effective units and one merged unit, whatever the noise.",
+        "A split sample has 1/Σc⁴ effective units; merged they are the unit before it was split.",
         "detection-units",
         unit_counts,
         (
             formula("number of units", "ratio", lambda c_G: float(len(c_G))),
             formula("(Σc)²", "ratio", lambda c_G: float(np.sum(c_G) ** 2)),
             formula("1/Σc²", "ratio", lambda c_G: float(1 / np.sum(c_G**2))),
+            formula("merged by their sum", "whole", np.sum),
         ),
     ),
 )

@@ -18,7 +18,6 @@ from dae_theory.detect.study.images import Group
 from dae_theory.detect.study.measure import detectors
 from dae_theory.detect.study.settings import TEXT_DIT
 from dae_theory.detect.study.store import Model, Study
-from dae_theory.statistics import Interval
 
 
 class Kind(NamedTuple):
@@ -99,12 +98,6 @@ def passes() -> dict[str, int]:
     return {d.name: d.passes for d in detectors(TEXT_DIT, whole=True)}
 
 
-def shown(interval: Interval, digits: int = 3) -> str:
-    """'value [low, high]'."""
-    value, low, high = (f"{number:.{digits}f}" for number in interval)
-    return f"{value} [{low}, {high}]"
-
-
 def main_table(models: Sequence[Model], kind: str) -> list[str]:
     """A line a detector: models, AUROC, detected at 1% and achieved false alarms."""
     lines = [
@@ -134,7 +127,7 @@ def kinds_table(models: Sequence[Model], detector: str) -> list[str]:
 
 def _rates(asked: Sequence[Question]) -> str:
     rates = (area_over_models, detected_over_models, false_alarms_over_models)
-    cells = [shown(rate(asked)) for rate in rates]
+    cells = [rate(asked).shown(3) for rate in rates]
     return " | ".join([str(len(asked)), *cells])
 
 
@@ -147,7 +140,7 @@ def difference_table(models: Sequence[Model], kind: str, first: str = "std") -> 
         both = [name for name in own if name in other]
         if len(both) > 1 and detector != first:
             pairs = [[asked[name] for name in both] for asked in (own, other)]
-            lines.append(f"| {detector} | {len(both)} | {shown(paired_difference(*pairs))} |")
+            lines.append(f"| {detector} | {len(both)} | {paired_difference(*pairs).shown(3)} |")
     return lines
 
 
@@ -172,7 +165,7 @@ def control_table(models: Sequence[Model], detectors: Sequence[str]) -> list[str
 
 def _line(name: str, asked: Sequence[Sequence[Question]]) -> str:
     cells = [
-        f"{shown(area_over_models(some))}, {len(some)} models" if some else "" for some in asked
+        f"{area_over_models(some).shown(3)}, {len(some)} models" if some else "" for some in asked
     ]
     return f"| {name} | {' | '.join(cells)} |"
 

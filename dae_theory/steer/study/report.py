@@ -58,12 +58,6 @@ def _zero(case: Case) -> int:
     return int(np.argmin(np.abs(case.strengths)))
 
 
-def shown(interval: Interval, digits: int = 2) -> str:
-    """'value [low, high]'."""
-    value, low, high = (f"{number:.{digits}f}" for number in interval)
-    return f"{value} [{low}, {high}]"
-
-
 def of(study: Study, model: str, variant: str, group: str) -> list[Case]:
     """Cases of the main comparison, a concept each."""
     wanted = (model, variant, group)
@@ -84,7 +78,7 @@ def over_concepts(values_C: Sequence[float]) -> str:
     if np.ptp(values_C) == 0:
         return f"{values_C[0]:.2f}"
     value, low, high = mean_interval(values_C, symmetric=True)
-    return shown(Interval(value, max(low, -1.0), min(high, 1.0)))
+    return Interval(value, max(low, -1.0), min(high, 1.0)).shown(2)
 
 
 def of_curve(cases: Sequence[Case], first: int | None = None) -> list[float]:
@@ -210,7 +204,7 @@ def mitigation_table(study: Study) -> list[str]:
             count = len(o.copy)
             copied = share_interval(int(np.sum(o.copy)), count)
             faithful = share_interval(int(np.sum(o.faithful)), count)
-            cells = [shown(Interval(*(1000 * v for v in copied)), 0), shown(faithful)]
+            cells = [Interval(*(1000 * v for v in copied)).shown(0), faithful.shown(2)]
             lines.append(
                 f"| {model} | {way} | {o.strength:g} | {' | '.join(cells)} | {o.realism:.2f} |"
             )

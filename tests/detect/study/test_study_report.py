@@ -21,7 +21,7 @@ def study(tmp_path_factory):
 
 def shown_area(area: float, clusters: int) -> str:
     """An area that all models have, of so many clusters of each kind in all of them together."""
-    return report.shown(Interval(area, *area_ends(area, clusters, clusters)))
+    return Interval(area, *area_ends(area, clusters, clusters)).shown(3)
 
 
 def test_a_question_has_the_test_images_of_its_groups(study):
@@ -49,7 +49,7 @@ def test_tables_say_so(study):
     clusters = 8  # four of each of two models
     areas = shown_area(1.0, clusters)
     all_of_them, none = share_interval(clusters, clusters), share_interval(0, clusters)
-    cells = " | ".join([areas, report.shown(all_of_them), report.shown(none)])
+    cells = " | ".join([areas, all_of_them.shown(3), none.shown(3)])
     assert trace == f"| jacobian_trace | 8 | 2 | {cells} |"
     differences = report.difference_table(report.ends(study), report.TRAINING, "chosen")
     assert "| jacobian_trace | 4 | -0.500 [-0.500, -0.500] |" in differences

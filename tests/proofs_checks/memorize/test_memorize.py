@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dae_theory.data.mixtures import simplex
 from proofs_checks import memorize
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
@@ -24,8 +25,12 @@ def test_claim_expected_to_fail_holds_where_it_should(experiment):
     assert check(claim, on_data).verdict is Verdict.HOLDS
 
 
-def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment):
-    x_ND = 1 + 0.1 * np.random.default_rng(0).standard_normal((5, 12))
+ALIKE = 1 + 0.1 * np.random.default_rng(0).standard_normal((5, 12))
+ONE_PAIR = np.vstack([simplex(4, 12).x, simplex(4, 12).x[:1] + 0.1])  # most cosines are negative
+
+
+@pytest.mark.parametrize("x_ND", [ALIKE, ONE_PAIR], ids=["alike", "one pair"])
+def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment, x_ND):
     correlated = replace(
         experiment,
         problem=replace(experiment.problem, x=x_ND, lam=1e-3),

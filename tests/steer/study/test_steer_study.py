@@ -101,9 +101,8 @@ def test_tables_hold_what_was_measured(study):
 
 def test_intervals_are_over_concepts():
     values = [0.2, 0.3, 0.35, 0.4, 0.5]
-    assert report.over_concepts([*values, np.nan]) == report.shown(
-        mean_interval(values, symmetric=True)
-    )
+    expected = mean_interval(values, symmetric=True).shown(2)
+    assert report.over_concepts([*values, np.nan]) == expected
     assert report.over_concepts([0.3]) == report.over_concepts([0.3, 0.3]) == "0.30"
     assert report.over_concepts([np.nan]) == report.over_concepts([]) == "–"
     assert report.over_concepts([0.9, 0.5]) == "0.70 [-1.00, 1.00]"  # all are within ±1
