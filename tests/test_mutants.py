@@ -207,8 +207,8 @@ MUTANTS = (
     SourceMutant(
         "steered flow: gates of the start",
         "theory/steering.py",
-        "gates_N[wrong[first]] = ~gates_N[wrong[first]]",
-        "pass",
+        "for row in np.flatnonzero(changed_B):",
+        "for row in ():",
         "theory/test_steering.py",
         "test_registry.py -k steer/across-flow",
     ),

@@ -90,6 +90,13 @@ def test_directions_of_a_shared_rank_are_fewer_than_full_rank_predicts():
     assert len(rotation_directions(*weights, groups)) == 7 != flat_directions((5,), (5,))
 
 
+@pytest.mark.parametrize(("small", "count"), [(1e-2, 3), (1e-4, 3), (1e-7, 3), (1e-10, 2)])
+def test_rotations_of_small_directions_count_down_to_rounding(small, count):
+    frames = [scipy.stats.ortho_group.rvs(n, random_state=n)[:, :3] for n in (2 * D, 3)]
+    weights = (frames[0] * [1, small, small]) @ frames[1].T
+    assert len(rotation_directions(*weights.reshape(2, D, 3), np.zeros(3, int))) == count
+
+
 def test_units_without_a_group_and_single_units_have_no_direction():
     weights, _ = random_weights(2, (3,), (3,))
     assert rotation_directions(*weights, np.full(3, -1)).shape == (0, 2, D, 3)
