@@ -19,7 +19,7 @@ TAILS = {2: 0.7, 3: 0.6, 4: 0.4, 5: 0.6, 6: 0.8}
 FEWEST_WITH_SIDES = 4  # values whose skewness says which end that is; of fewer, both
 # How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
 SHAPE_PRIOR, SCALE_PRIOR = 8, 100
-UNEVEN = 2.0  # how much wider where one group is much the smaller: likewise
+UNEVEN = 2.0  # how much larger both spreads are where one group is much the smaller
 
 
 class Interval(NamedTuple):

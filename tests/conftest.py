@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 # XLA's older way to make code for a CPU takes half the time, and its first level of optimization
-# half of that; the code is up to twice as slow. In one part, not one for each of many threads, it
+# less again; the code is up to twice as slow. In one part, not one for each of many threads, it
 # takes less time of the cores together.
 QUICK_TO_COMPILE = (
     "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"

@@ -1,4 +1,4 @@
-"""Plausible errors in the formulas, each of which some test of its room must notice.
+"""Plausible errors in formulas, which tests of their rooms notice, and claims where they can.
 
 Each is a text put in the place of another in a copy of the package. Run by hand, as it takes
 minutes: ``python -m pytest -m slow tests/test_mutants.py``.
@@ -20,7 +20,8 @@ TESTS_FAILED = 1  # pytest's exit status; 2 and up: it could not run them
 class SourceMutant(NamedTuple):
     """An error: ``instead`` of ``text`` in ``file``, to be noticed by ``tests``, and by ``claims``:
     in those of tests/proofs_checks, a claim or one of its mutants gets another verdict. None where
-    no verdict can change: by a weaker proof of what is true."""
+    no verdict can change: a weaker proof of what is true, or a threshold past which nothing lies.
+    """
 
     name: str
     file: str
