@@ -6,6 +6,7 @@ import flint
 import mpmath
 import numpy as np
 import pytest
+import scipy.stats
 from flint import arb
 
 from dae_theory import InputError, data, predict_blocks, predict_memorization
@@ -273,6 +274,7 @@ def test_sizes_in_the_bound_are_those_of_the_net(name):
     assert float(sizes.energy) == pytest.approx(energy, rel=1e-12)
     for found, matrix in ((sizes.op1, w1), (sizes.op2, w2)):
         assert np.linalg.norm(matrix, 2) <= float(found) <= np.linalg.norm(matrix)
+    assert float(sizes.chi) ** 4 == pytest.approx(scipy.stats.chi(x.shape[1]).moment(4), rel=1e-9)
     second = float(sizes.second - sigma**2) * N
     assert np.linalg.norm(x, 2) ** 2 <= second <= np.linalg.norm(x) ** 2
     for found, each in ((sizes.norms1, w1.T), (sizes.norms2, w2.T), (sizes.lengths, x)):

@@ -375,6 +375,20 @@ def test_mehler_bound_is_not_vacuous():
 
 
 @pytest.mark.parametrize("terms", [1, 3])
+def test_mehler_bound_of_a_pair_is_a_power_of_its_cosine_times_its_tails(terms):
+    w1, w2, x = near_orthogonal_problem()
+    w1, w2 = w1[:, :2], w2[:, :2]
+    norms = np.linalg.norm(w1, axis=0)
+    weights = np.full((1, len(x)), 1 / len(x))
+    tails = _unit_tails(jnp.asarray(x @ w1 / (SIGMA * norms))[None], jnp.asarray(weights), terms)
+    cosine = w1[:, 0] @ w1[:, 1] / np.prod(norms)
+    size = abs(w2[:, 0] @ w2[:, 1]) * SIGMA**2 * np.prod(norms)
+    expected = 2 * size * abs(cosine) ** (terms + 1) * np.sqrt(np.prod(tails))
+    found = mehler_loss(w1, w2, x, SIGMA, LAM, terms=terms).error_bound
+    assert float(found) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("terms", [1, 3])
 def test_what_the_series_leaves_out_is_the_energy_of_higher_hermite_terms(terms):
     """E h² less the squares of E h He_k/√k!, k up to ``terms``, by quadrature."""
     z, weights = np.array([-0.8, 0.3, 1.1]), np.array([0.2, 0.3, 0.5])
