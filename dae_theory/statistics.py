@@ -174,7 +174,8 @@ def area_under_roc_interval(
     "Confidence intervals for an effect size measure based on the Mann-Whitney statistic, part 2"
     (2006). Here V₊ and V₋ are V(A) times what the scores say of them, in which V(A) counts
     as SHAPE_PRIOR values for the ratio of the two and as SCALE_PRIOR for their sum; both are
-    1 + UNEVEN A(1−A)|1/P − 1/N| times as large, since that of a small group is known from few.
+    1 + UNEVEN Â(1−Â)|1/P − 1/N| times as large, Â the measured area, since that of a small group
+    is known from few.
     Groups that do not overlap leave the interval its width.
 
     Raises:

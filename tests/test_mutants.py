@@ -20,8 +20,8 @@ TESTS_FAILED = 1  # pytest's exit status; 2 and up: it could not run them
 class SourceMutant(NamedTuple):
     """An error: ``instead`` of ``text`` in ``file``, to be noticed by ``tests``, and by ``claims``:
     in those of tests/proofs_checks, a claim or one of its mutants gets another verdict. None where
-    no verdict can change: a weaker proof of what is true, or a threshold past which nothing lies.
-    """
+    those about the same thing do not: a weaker proof of what is true, or a threshold past which
+    nothing lies."""
 
     name: str
     file: str
