@@ -4,6 +4,7 @@ How often each interval covers the truth at the numbers of seeds, samples and po
 simulated by `python -m benchmarks.coverage`; docs/RESULTS.md has the table.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ TAILS = {2: 0.7, 3: 0.6, 4: 0.4, 5: 0.6, 6: 0.8}
 FEWEST_WITH_SIDES = 4  # values whose skewness says which end that is; of fewer, both
 # How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
 SHAPE_PRIOR, SCALE_PRIOR = 8, 100
+POOLED = 0.75  # confidence of all groups together, where they differ; simulated: see `widened`
 UNEVEN = 2.0  # how much larger both spreads are where one group is much the smaller
 
 
@@ -116,33 +118,39 @@ def share_interval(count: int, total: float, confidence: float = CONFIDENCE) -> 
 def grouped_share_interval(shares_S: Float[Array, " S"], cases: float) -> Interval:
     """Mean of S shares of ``cases`` cases each (on average), such as of the samples of S nets.
 
-    From the lower to the upper end of `mean_interval`, which knows that groups differ, and of
-    `share_interval` of all cases together, which knows that a share of 0 in all groups does not
-    prove a share of 0. With one case a group it is `share_interval`.
+    `mean_interval`, which knows that groups differ, `widened` to `share_interval` of all cases
+    together, which knows that a share of 0 in all groups does not prove a share of 0. With one
+    case a group it is `share_interval`.
     """
     shares_S = np.asarray(shares_S, float)
-    pooled = share_interval(round(float(np.sum(shares_S)) * cases), shares_S.size * cases)
-    return widened(pooled, mean_interval(shares_S) if cases > 1 else None)
+    count, total = round(float(np.sum(shares_S)) * cases), shares_S.size * cases
+    spread = mean_interval(shares_S) if cases > 1 else None
+    return widened(spread, lambda confidence: share_interval(count, total, confidence))
 
 
 def grouped_area_interval(areas_S: Float[Array, " S"], positives: int, negatives: int) -> Interval:
     """Mean of S areas under the ROC curve, such as of S models, of ``positives`` and ``negatives``
     in all of them together.
 
-    From the lower to the upper end of `mean_interval`, which knows that groups differ, and of
-    `area_ends` of all together, which knows that an area of 1 in all groups does not prove one
-    of 1.
+    `mean_interval`, which knows that groups differ, `widened` to `area_ends` of all together, which
+    knows that an area of 1 in all groups does not prove one of 1.
     """
     mean = float(np.mean(areas_S))
-    pooled = Interval(mean, *area_ends(mean, positives, negatives))
-    return widened(pooled, mean_interval(areas_S))
+
+    def pooled(confidence: float) -> Interval:
+        return Interval(mean, *area_ends(mean, positives, negatives, confidence=confidence))
+
+    return widened(mean_interval(areas_S), pooled)
 
 
-def widened(pooled: Interval, spread: Interval | None) -> Interval:
-    """An interval within [0, 1] from the lowest to the highest end of both."""
-    if spread is None:
-        return pooled
-    ends = min(spread.low, pooled.low), max(spread.high, pooled.high)
+def widened(spread: Interval | None, pooled: Callable[[float], Interval]) -> Interval:
+    """An interval within [0, 1] from the lowest to the highest end of both: ``spread`` of groups,
+    and ``pooled`` at some confidence. Where groups differ POOLED is enough, since most of what may
+    fall outside falls outside their spread; where they are equal or unknown all rests on it."""
+    if spread is None or spread.low == spread.high:
+        return pooled(CONFIDENCE)
+    together = pooled(POOLED)
+    ends = min(spread.low, together.low), max(spread.high, together.high)
     return Interval(spread.value, max(ends[0], 0.0), min(ends[1], 1.0))
 
 
@@ -217,13 +225,17 @@ def _variance_of_shares(area: float) -> float:
 
 
 def area_ends(
-    area: float, positives: int, negatives: int, spreads: tuple[float, float] = (1.0, 1.0)
+    area: float,
+    positives: int,
+    negatives: int,
+    spreads: tuple[float, float] = (1.0, 1.0),
+    confidence: float = CONFIDENCE,
 ) -> tuple[float, float]:
     """Ends of the interval around a measured area under the ROC curve.
 
     ``spreads``: V₊ and V₋ over V(A), see `area_under_roc_interval`; Newcombe's by default.
     """
-    quantile = float(scipy.special.ndtri((1 + CONFIDENCE) / 2))
+    quantile = float(scipy.special.ndtri((1 + confidence) / 2))
     weight = spreads[0] * (negatives - 1) + spreads[1] * (positives - 1)
 
     def excess(a: float) -> float:

@@ -20,8 +20,7 @@ TESTS_FAILED = 1  # pytest's exit status; 2 and up: it could not run them
 class SourceMutant(NamedTuple):
     """An error: ``instead`` of ``text`` in ``file``, to be noticed by ``tests``, and by ``claims``:
     in those of tests/proofs_checks, a claim or one of its mutants gets another verdict. None where
-    those about the same thing do not: a weaker proof of what is true, or a threshold past which
-    nothing lies."""
+    those about the same thing do not: a weaker proof of what is true."""
 
     name: str
     file: str
@@ -118,6 +117,7 @@ MUTANTS = (
         "    z_NP = z_NP - 2 * s.radius * s.lengths[:, None] / (s.sigma * s.norms1)\n",
         "",
         "minima/test_existence.py",
+        "test_registry.py -k certify/planted-ball",
     ),
     SourceMutant(
         "allowance for rounding with the wrong sign",
@@ -160,6 +160,7 @@ MUTANTS = (
         "for w in (w1, w2)))\n",
         "for w in (w1, w1)))\n",
         "minima/test_census.py",
+        "test_registry.py -k certify/planted-kinds",
     ),
     SourceMutant(
         "census: entangled when all units are",
@@ -167,6 +168,7 @@ MUTANTS = (
         "np.any(active_NP.sum(axis=0) > 1)",
         "np.all(active_NP.sum(axis=0) > 1)",
         "minima/test_census.py",
+        "test_registry.py -k certify/planted-kinds",
     ),
     SourceMutant(
         "census: a tolerance of curvature without a scale",
@@ -174,6 +176,7 @@ MUTANTS = (
         "is_flat = lowest >= -CURVATURE_TOLERANCE * largest",
         "is_flat = lowest >= -1e-7",
         "minima/test_census.py",
+        "test_registry.py -k certify/planted-saddle",
     ),
     SourceMutant(
         "copies below a ratio of 1/2",
@@ -181,6 +184,7 @@ MUTANTS = (
         "COPY_RATIO = 1 / 3",
         "COPY_RATIO = 1 / 2",
         "memorization/test_copies.py",
+        "test_registry.py -k diffusion/copies-on-the-way",
     ),
     SourceMutant(
         "rank of rotations to 1%",
@@ -188,6 +192,7 @@ MUTANTS = (
         "RANK_TOLERANCE = 1e-8",
         "RANK_TOLERANCE = 1e-2",
         "theory/test_symmetry.py",
+        "test_registry.py -k certify/planted-rotations",
     ),
     SourceMutant(
         "steered flow: σ^g for σ^(1−g)",

@@ -137,6 +137,23 @@ def test_groups_that_differ_widen_the_interval():
     assert alike == share_interval(6, 30)
 
 
+def test_groups_that_hardly_differ_say_no_more_than_all_cases_at_three_quarters():
+    hardly = np.array([0.2, 0.2, 0.2, 0.201])
+    assert grouped_share_interval(hardly, 10)[1:] == share_interval(8, 40, 0.75)[1:]
+    areas = hardly + 0.6
+    ends = area_ends(float(np.mean(areas)), 40, 60, confidence=0.75)
+    assert grouped_area_interval(areas, 40, 60)[1:] == ends
+
+
+@pytest.mark.parametrize("confidence", [0.5, 0.75, 0.99])
+def test_ends_of_an_area_are_so_many_standard_errors_away(confidence):
+    for end in area_ends(0.8, 30, 50, confidence=confidence):
+        half = end * (1 - end) * ((1 - end) / (2 - end) + end / (1 + end)) / 2
+        variance = (end * (1 - end) + 78 * half) / 1500
+        reach = scipy.stats.norm.ppf((1 + confidence) / 2)
+        assert abs(0.8 - end) == pytest.approx(reach * variance**0.5, rel=1e-6)
+
+
 # --- areas under the ROC curve -------------------------------------------------------------------
 
 

@@ -6,7 +6,9 @@ By default on a simplex, a mixture of tight clusters and faces; with data, on th
 samples and on their clusters; with weights, on the minimum next to them.
 """
 
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -36,18 +38,20 @@ from proofs_checks.certify.census_study import CensusStudy
 from proofs_checks.certify.certified import Certified
 from proofs_checks.certify.dead_units_nets import DeadUnits
 from proofs_checks.certify.pair import Pair
+from proofs_checks.certify.planted import Planted
 from proofs_checks.certify.reach_curves import Reach
 from proofs_checks.certify.reach_sweeps import stored
 from proofs_checks.certify.rotations import Rotations
 from proofs_checks.certify.weights import Trained
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.nets import Progress
+from proofs_checks.parts import arrays_of
 
 DEFAULT_N = 5  # samples stored
 BLOCK_DECAY = 0.3  # nλ over the smallest eigenvalue a block keeps: the remainder grows like 1/λ
 FACE_POOL = 50  # faces to choose from
 SIMPLEX_N, SIMPLEX_DIMENSION, SIMPLEX_SIGMA = 8, 16, 0.02
-MIXTURE_N, MIXTURE_DIMENSION, MIXTURE_RANK, MIXTURE_ALPHA = 60, 16, 4, 0.08
+MIXTURE_N, QUICK_N, MIXTURE_DIMENSION, MIXTURE_RANK, MIXTURE_ALPHA = 60, 24, 16, 4, 0.08
 MIXTURE_CLUSTERS, MIXTURE_BETA, MIXTURE_P, MIXTURE_SIGMA = 3, -0.5, 12, 0.02
 ROTATED_N = 24  # samples of each mixture on which rotations are studied
 
@@ -62,6 +66,7 @@ class Certificates:
     faces: Certified
     rotations: Rotations
     pair: Pair
+    planted: Planted
     dead_units: DeadUnits
     census: CensusStudy
     reach: Reach
@@ -76,8 +81,7 @@ class Certificates:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figures draw."""
-        parts = ("simplex", "mixture", "faces", "census", "reach")
-        return arrays_of({name: getattr(self, name) for name in parts})
+        return arrays_of(asked(self, ("simplex", "mixture", "faces", "census", "reach")))
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class DataCertificates:
     @property
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figures draw."""
-        return arrays_of({"samples": self.samples, "clusters": self.clusters})
+        return arrays_of(asked(self, ("samples", "clusters")))
 
 
 @dataclass(frozen=True)
@@ -126,11 +130,13 @@ def margins(parts: dict[str, Certified]) -> dict[str, float]:
     return {f"z of {name}": certified.margin for name, certified in parts.items()}
 
 
-def arrays_of(parts: dict[str, Certified | CensusStudy | Reach]) -> dict[str, np.ndarray]:
-    """The arrays of all parts, by part and name."""
-    return {
-        f"{name}/{key}": array for name, part in parts.items() for key, array in part.arrays.items()
+def asked(certificates: Certificates | DataCertificates, names: Sequence[str]) -> dict[str, Any]:
+    """Those of the parts of which a claim has asked for something, by name."""
+    parts = {name: getattr(certificates, name) for name in names}
+    cached = {
+        name: vars(part).keys() - {f.name for f in fields(part)} for name, part in parts.items()
     }
+    return {name: part for name, part in parts.items() if cached[name]}
 
 
 def build(config: RunConfig, progress: Progress) -> Certificates | DataCertificates:
@@ -152,7 +158,8 @@ def on_default_data(config: RunConfig) -> Certificates:
     pool = np.random.default_rng(config.first_seed).permutation(len(images.x))[:size]
     found, note = choose_samples(images.x[pool], n or DEFAULT_N)
     chosen = pool[found]
-    mixture_ND, labels_N = mixture_samples(config.first_seed, n or MIXTURE_N)
+    mixture_n = n or (QUICK_N if config.quick else MIXTURE_N)
+    mixture_ND, labels_N = mixture_samples(config.first_seed, mixture_n)
     sigma, lam, p = config.sigma or MIXTURE_SIGMA, config.lam, config.p or MIXTURE_P
     rotated = (clustered(*mixture_samples(s, ROTATED_N), MIXTURE_P, MIXTURE_SIGMA) for s in seeds)
     return Certificates(
@@ -161,6 +168,7 @@ def on_default_data(config: RunConfig) -> Certificates:
         faces=Certified(faces_at(images.x[chosen], config.sigma, lam)),
         rotations=Rotations(tuple(rotated), seeds),
         pair=pair.pair_at(pair.COSINE),
+        planted=Planted(),
         dead_units=dead_units_nets.build(seeds, config.quick),
         census=census_study.build(seeds, config.quick),
         reach=reach_curves.build(seeds, config.quick),

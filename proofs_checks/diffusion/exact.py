@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser, gaussian_denoiser
 from dae_theory.diffusion.samplers import sample_ode, start_noise
 from dae_theory.diffusion.schedules import geometric_schedule
-from dae_theory.memorization.copies import COPY_RATIO, gap_ratio
+from dae_theory.memorization.copies import COPY_RATIO, fraction_memorized, gap_ratio
 from dae_theory.memorization.nearest import nearest_two
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import block_gains
@@ -26,6 +26,7 @@ FLOW_STEPS = np.array([24, 48, 96, 192])
 DRAWS = 200
 LAST_LEVELS = np.geomspace(0.05, 0.001, 4)  # relative to the samples' rms norm
 DELTAS = np.geomspace(0.03, 0.001, 4)
+WAY = (np.arange(50) + 0.5) / 100  # shares of the way to the nearest neighbour, up to halfway
 
 
 def euler(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
@@ -40,13 +41,15 @@ def heun(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
 
 @dataclass(frozen=True)
 class ExactSampling:
-    """Samplers under test and a denoiser that knows the training samples ``x`` (N, D)."""
+    """Samplers under test, a denoiser that knows the training samples ``x`` (N, D), and the ratio
+    that tells copies of them."""
 
     seeds: tuple[int, ...]
     x: Float[np.ndarray, "N D"]
     euler: Sampler = euler
     heun: Sampler = heun
     empirical: Callable[[np.ndarray], Denoiser] = empirical_denoiser
+    ratio: Callable[[np.ndarray], np.ndarray] = gap_ratio
 
     @property
     def scale(self) -> float:
@@ -229,6 +232,25 @@ def perturbed_distance(e: ExactSampling) -> Measured:
     )
 
 
+def copies_on_the_way(e: ExactSampling) -> Measured:
+    """How far on the way from each training sample to its nearest neighbour samples are copies.
+
+    At a share t of the way, up to a half, the two are the nearest two: the ratio is t/(1 − t).
+    """
+    neighbours_ND = e.x[nearest_two(e.x, e.x).indices[:, 1]]
+    ends_N = []
+    for here_D, there_D in zip(e.x, neighbours_ND, strict=True):
+        on_the_way_WD = here_D + WAY[:, None] * (there_D - here_D)
+        ratio_W = e.ratio(nearest_two(on_the_way_WD, e.x).distances)
+        ends_N.append(fraction_memorized(ratio_W).value / 2)
+    return Measured(
+        float(np.mean(ends_N)),
+        1 / 4,
+        np.array([np.max(np.abs(np.array(ends_N) - 1 / 4))]),
+        note=f"share of the way, of {len(WAY)} samples up to halfway",
+    )
+
+
 # --- mutants ------------------------------------------------------------------------------------
 
 
@@ -330,5 +352,19 @@ CLAIMS = (
         mutants=(ONE_GAUSSIAN, STORED),
         kind=Kind.CONFIRMATORY,
         origin=FIXED,
+    ),
+    Claim(
+        id="diffusion/copies-on-the-way",
+        statement="On the way from a training sample to its nearest neighbour, samples are copies "
+        "for the first quarter.",
+        source="docs/THEORY.md#copies",
+        part="exact",
+        measure=copies_on_the_way,
+        tolerance=1e-9,
+        mutants=(
+            instead("squared distances", "ratio", lambda distances: gap_ratio(distances**2)),
+            instead("distance for ratio", "ratio", lambda distances: distances[:, 0]),
+        ),
+        kind=Kind.EXACT,
     ),
 )

@@ -45,10 +45,9 @@ def test_shares_of_groups_that_differ(count):
 
 
 @pytest.mark.parametrize("count", coverage.COUNTS)
-def test_areas_of_groups_that_differ_are_covered_at_least_as_often(count):
-    covered = {area: coverage.of_grouped_areas(area, count, FEW) for area in coverage.AREAS}
-    assert min(covered.values()) >= 0.93 - noise_of(FEW)
-    assert count < 8 or within(covered[0.7], FEW)
+def test_areas_of_groups_that_differ(count):
+    for area in coverage.AREAS:
+        assert within(coverage.of_grouped_areas(area, count, FEW), FEW)
 
 
 @pytest.mark.parametrize("groups", coverage.GROUPS)

@@ -70,7 +70,7 @@ ALL_MUTANTS = [
 def data_file() -> str:
     """Tight clusters with labels, as a user would bring them."""
     mixture = separable_mixture(3, 16, rank=4, beta=-0.5, alpha=0.08)
-    x_ND, labels_N = mixture.sample(0, 60)
+    x_ND, labels_N = mixture.sample(0, 30)
     folder = Path(tempfile.mkdtemp())
     atexit.register(shutil.rmtree, folder)
     np.savez(folder / "clusters.npz", X=x_ND, labels=labels_N)
