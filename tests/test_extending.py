@@ -60,11 +60,25 @@ def run(command: str, folder: Path) -> None:
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
 
 
+def commands_of(name: str) -> tuple[list[str], list[str]]:
+    """The commands of a recipe: those that show that it works, and those that run its tests."""
+    blocks = re.findall(r"```console\n(.*?)```", RECIPES[name], flags=re.DOTALL)
+    commands = [command for block in blocks for command in block.splitlines()]
+    tests = [command for command in commands if command.startswith("python -m pytest")]
+    return [command for command in commands if command not in tests], tests
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_recipe_works(copy, name):
-    for block in re.findall(r"```console\n(.*?)```", RECIPES[name], flags=re.DOTALL):
-        for command in block.splitlines():
-            run(command, copy)
+    for command in commands_of(name)[0]:
+        run(command, copy)
+
+
+@pytest.mark.slow  # nets of a whole regime are trained for them
+@pytest.mark.parametrize("name", [name for name in RECIPES if commands_of(name)[1]])
+def test_what_a_recipe_adds_passes_its_tests(copy, name):
+    for command in commands_of(name)[1]:
+        run(command, copy)
 
 
 def test_recipes_are_as_long_as_they_say():
