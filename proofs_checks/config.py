@@ -43,7 +43,9 @@ class RunConfig:
     trainer: str = option(
         "sgd", "sgd (Adam with sampled noise) or exact (the solver on the exact loss)."
     )
-    quick: bool = option(False, f"At most {QUICK_NETS} random starts on a data set.")
+    quick: bool = option(
+        False, f"At most {QUICK_NETS} random starts on a data set, smaller studies."
+    )
     center: bool = option(True, "Subtract the mean of image and file data.")
     size: int | None = option(None, "Side to which the images of a folder are resized.")
     gray: bool = option(True, "Read a folder of images as gray.")

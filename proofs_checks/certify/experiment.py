@@ -51,7 +51,8 @@ DEFAULT_N = 5  # samples stored
 BLOCK_DECAY = 0.3  # nλ over the smallest eigenvalue a block keeps: the remainder grows like 1/λ
 FACE_POOL = 50  # faces to choose from
 SIMPLEX_N, SIMPLEX_DIMENSION, SIMPLEX_SIGMA = 8, 16, 0.02
-MIXTURE_N, QUICK_N, MIXTURE_DIMENSION, MIXTURE_RANK, MIXTURE_ALPHA = 60, 24, 16, 4, 0.08
+MIXTURE_N, MIXTURE_N_QUICK = 60, 24
+MIXTURE_DIMENSION, MIXTURE_RANK, MIXTURE_ALPHA = 16, 4, 0.08
 MIXTURE_CLUSTERS, MIXTURE_BETA, MIXTURE_P, MIXTURE_SIGMA = 3, -0.5, 12, 0.02
 ROTATED_N = 24  # samples of each mixture on which rotations are studied
 
@@ -158,7 +159,7 @@ def on_default_data(config: RunConfig) -> Certificates:
     pool = np.random.default_rng(config.first_seed).permutation(len(images.x))[:size]
     found, note = choose_samples(images.x[pool], n or DEFAULT_N)
     chosen = pool[found]
-    mixture_n = n or (QUICK_N if config.quick else MIXTURE_N)
+    mixture_n = n or (MIXTURE_N_QUICK if config.quick else MIXTURE_N)
     mixture_ND, labels_N = mixture_samples(config.first_seed, mixture_n)
     sigma, lam, p = config.sigma or MIXTURE_SIGMA, config.lam, config.p or MIXTURE_P
     rotated = (clustered(*mixture_samples(s, ROTATED_N), MIXTURE_P, MIXTURE_SIGMA) for s in seeds)

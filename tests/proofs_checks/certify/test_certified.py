@@ -12,7 +12,9 @@ from proofs_checks.blocks import at_margin
 from proofs_checks.certify import closed_forms
 from proofs_checks.certify.certified import MARGINS, operator_errors
 from proofs_checks.certify.closed_forms import SADDLE, claims_about, margin_needed
+from proofs_checks.certify.experiment import build
 from proofs_checks.claims import Verdict, check
+from proofs_checks.config import RunConfig
 from proofs_checks.monte_carlo import exact_loss_value
 
 PARTS = [
@@ -50,6 +52,13 @@ def test_existence_is_proved_and_where_it_cannot_be_rounding_is_allowed_for(
     assert not again.existence.enclosed
     assert proved.radius < again.existence.radius < 1e-6
     assert "allowance for rounding" in result("exists", part, again).measured.note
+
+
+def test_parts_that_no_claim_asked_for_are_not_computed_for_figures():
+    fresh = build(RunConfig("certify", quick=True), lambda what, done, total: None)
+    assert not fresh.arrays
+    assert fresh.simplex.prediction
+    assert {name.partition("/")[0] for name in fresh.arrays} == {"simplex"}
 
 
 # --- where they hold -------------------------------------------------------------------------
