@@ -134,10 +134,11 @@ def margins(parts: dict[str, Certified]) -> dict[str, float]:
 def asked(certificates: Certificates | DataCertificates, names: Sequence[str]) -> dict[str, Any]:
     """Those of the parts of which a claim has asked for something, by name."""
     parts = {name: getattr(certificates, name) for name in names}
-    cached = {
-        name: vars(part).keys() - {f.name for f in fields(part)} for name, part in parts.items()
-    }
-    return {name: part for name, part in parts.items() if cached[name]}
+
+    def has_cached(part: Any) -> bool:
+        return bool(vars(part).keys() - {field.name for field in fields(part)})
+
+    return {name: part for name, part in parts.items() if has_cached(part)}
 
 
 def build(config: RunConfig, progress: Progress) -> Certificates | DataCertificates:

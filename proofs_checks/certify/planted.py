@@ -78,10 +78,11 @@ def nets() -> tuple[Net, ...]:
 
 def kinds(p: Planted) -> Measured:
     """Nets whose kind and number of stored samples the census names as planted."""
-    found = [p.classify(*net.weights, net.x, SIGMA, LAM, 1.0) for net in nets()]
+    planted = nets()
+    found = [p.classify(*net.weights, net.x, SIGMA, LAM, 1.0) for net in planted]
     right = [
         (minimum.kind, minimum.stored.sum()) == (net.kind, net.stored)
-        for minimum, net in zip(found, nets(), strict=True)
+        for minimum, net in zip(found, planted, strict=True)
     ]
     names = ", ".join(f"{minimum.kind} {minimum.stored.sum()}" for minimum in found)
     return Measured(
