@@ -38,7 +38,7 @@ from dae_theory.deep import sampling  # noqa: E402
 from dae_theory.diffusion import multi_sigma  # noqa: E402
 from dae_theory.files import cache_folder  # noqa: E402
 from dae_theory.relu import batch  # noqa: E402
-from dae_theory.solve import derivatives, lbfgs  # noqa: E402
+from dae_theory.solve import derivatives, lbfgs, local  # noqa: E402
 from proofs_checks.certify import census_starts  # noqa: E402
 from proofs_checks.diffusion import relu_denoisers  # noqa: E402
 
@@ -68,12 +68,19 @@ LONG = (
     (batch, "advance_nets"),
     (lbfgs, "lbfgs"),
     (lbfgs, "lbfgs_many"),
-    (derivatives, "expansion"),
+    (derivatives, "_expansion"),
     (derivatives, "hessian_product"),
     (multi_sigma, "_run"),
     (sampling, "sample_batch"),
     (census_starts, "descend"),
     (relu_denoisers, "_samples"),
+)
+# In this group one program of L-BFGS runs so often that XLA's newer way to make code pays off.
+MANY_STEPS = "detect-default-relu"
+lbfgs_for_many_steps = jax.jit(
+    lbfgs.lbfgs.__wrapped__,
+    static_argnums=0,
+    compiler_options={"xla_cpu_use_fusion_emitters": True},
 )
 needs_images = pytest.mark.skipif(
     not any(
@@ -159,6 +166,8 @@ def pytest_collection_modifyitems(items):
 def pytest_runtest_setup(item):
     """Compile in less time where compiling is most of the work, in processes of the test, too."""
     Optimized.never = not UNOPTIMIZED.isdisjoint((item.path, item.path.parent))
+    many_steps = group_of(item) == MANY_STEPS
+    local.lbfgs.function = lbfgs_for_many_steps if many_steps else lbfgs.lbfgs.function
     jax.config.update("jax_disable_most_optimizations", True)
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(int(Optimized.never))
 
@@ -215,3 +224,11 @@ def experiment_of():
     from test_registry import experiment_of
 
     return experiment_of
+
+
+@pytest.fixture(scope="session")
+def result_of():
+    """`test_registry.result_of`: a claim's result on that experiment, shared in the same way."""
+    from test_registry import result_of
+
+    return result_of

@@ -17,7 +17,7 @@ from dae_theory.relu.batch import MEMORY_SHARE, free_memory
 from dae_theory.relu.loss import PAIR_FLOATS, representation_moments
 from dae_theory.relu.units import live_units
 from dae_theory.solve.derivatives import stacked_loss, value_and_grad
-from dae_theory.solve.reduced import frames_of_one_size
+from dae_theory.solve.reduced import few_units, frames_of_one_size
 
 PRODUCTS = 40  # with the Hessian, of a Lanczos iteration that starts at the gradient
 _EXHAUSTED = 1e-12  # of the iteration, relative to the largest entry
@@ -67,10 +67,11 @@ def remaining_decrease(
     if not np.any(w1_DP) and not np.any(w2_DP):  # stationary
         power = float(np.mean(np.sum(x_ND**2, axis=1)))
         return Remaining(0.0, power, 0.0, 0.0, 2.0 * lam, float(lam), 0.0)
-    weights, x_NR = frames_of_one_size(w1_DP, w2_DP, x_ND)
-    check_pairs_fit(len(x_ND), weights.shape[2])
-    weight_N = np.full(len(x_ND), 1 / len(x_ND))
-    arguments = (x_NR, weight_N, float(sigma), float(lam))
+    w1_DP, w2_DP = few_units(w1_DP, w2_DP)
+    check_pairs_fit(len(x_ND), w1_DP.shape[1])
+    share_N = np.full(len(x_ND), 1 / len(x_ND))
+    weights, x_MR, weight_M = frames_of_one_size(w1_DP, w2_DP, x_ND, share_N)
+    arguments = (x_MR, weight_M, float(sigma), float(lam))
     with jax.enable_x64(True):
         loss, gradient, power, krylov = jax.device_get(_expansion(weights, *arguments))
         decrease, lowest, direction = _newton_decrease(np.linalg.norm(gradient), krylov, lam)

@@ -77,17 +77,46 @@ def distinct_samples(
 
 
 def frames_of_one_size(
-    w1_DP: Float[Array, "D P"], w2_DP: Float[Array, "D P"], x_ND: Float[Array, "N D"]
-) -> tuple[Float[np.ndarray, "2 R Q"], Float[np.ndarray, "N R"]]:
-    """Weights of `few_units` and samples in the frames of `weight_frames`, filled up with zeros to
-    R = min(D, N + Q): nets of one size on as many samples share compiled programs."""
-    weights_2DQ = np.stack(few_units(w1_DP, w2_DP))
-    rank = len(x_ND) + weights_2DQ.shape[2]
-    if rank >= len(w1_DP):
-        return weights_2DQ, np.asarray(x_ND, float)
-    _, weights_2RQ, x_NR = weight_frames(weights_2DQ, x_ND)
-    missing = rank - x_NR.shape[1]
-    return np.pad(weights_2RQ, ((0, 0), (0, missing), (0, 0))), np.pad(x_NR, ((0, 0), (0, missing)))
+    w1_DP: Float[Array, "D P"],
+    w2_DP: Float[Array, "D P"],
+    x_ND: Float[Array, "N D"],
+    weight_N: Float[Array, " N"],
+) -> tuple[Float[np.ndarray, "2 R Q"], Float[np.ndarray, "M R"], Float[np.ndarray, " M"]]:
+    """Weights of `few_units`, samples and their weights in the frames of `weight_frames`, filled up
+    to sizes that nets of about one size on about as many samples share."""
+    weights_2RQ, x_NR = np.stack(few_units(w1_DP, w2_DP)), np.asarray(x_ND, float)
+    rank = len(x_ND) + weights_2RQ.shape[2]
+    if rank < len(w1_DP):
+        _, weights_2RQ, x_NR = weight_frames(weights_2RQ, x_ND)
+    return filled_up(weights_2RQ, x_NR, weight_N, min(rank, len(w1_DP)))
+
+
+def filled_up(
+    weights_2RP: Float[Array, "2 R P"],
+    x_NR: Float[Array, "N R"],
+    weight_N: Float[Array, " N"],
+    rank: int,
+) -> tuple[Float[np.ndarray, "2 S Q"], Float[np.ndarray, "M S"], Float[np.ndarray, " M"]]:
+    """Units of zeros and samples without weight, which add nothing to the loss, and zeros along
+    further directions, up to the `program_size` of each, and of ``rank`` for directions."""
+    n, directions, units = map(program_size, (len(x_NR), rank, weights_2RP.shape[2]))
+    return (
+        _padded(weights_2RP, (2, directions, units)),
+        _padded(x_NR, (n, directions)),
+        _padded(weight_N, (n,)),
+    )
+
+
+def program_size(count: int) -> int:
+    """The next size that programs are compiled for: a multiple of 4, at most an eighth more from 32
+    on. To compile one takes longer than to run it on a few zeros."""
+    step = max(4, 2 ** (count.bit_length() - 4))
+    return -(-count // step) * step
+
+
+def _padded(array: Float[Array, "..."], shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    missing = [(0, size - has) for size, has in zip(shape, np.shape(array), strict=True)]
+    return np.pad(np.asarray(array, float), missing)
 
 
 def merge_parallel(

@@ -50,8 +50,8 @@ def operators(weights, prediction):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_numbers_are_finite_and_notes_are_short(reach, name):
-    found = BY_NAME[name].measure(reach)
+def test_numbers_are_finite_and_notes_are_short(result_of, name):
+    found = result_of("certify", "default", BY_NAME[name].id).measured
     assert np.isfinite([found.measured, found.predicted, found.error]).all()
     assert found.note
     assert found.seeds == tuple(range(1000, 1000 + len(found.seeds)))

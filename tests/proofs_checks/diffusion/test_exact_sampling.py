@@ -5,14 +5,13 @@ import numpy as np
 import pytest
 
 from dae_theory.diffusion.denoisers import gaussian_denoiser
-from proofs_checks.claims import check
 from proofs_checks.diffusion import exact
 
 
 @pytest.mark.xdist_group("diffusion-default-exact")
 @pytest.mark.parametrize("claim", exact.CLAIMS, ids=lambda claim: claim.id)
-def test_measurements_are_finite_and_notes_short(experiment_of, claim):
-    found = check(claim, experiment_of("diffusion", "default")).measured
+def test_measurements_are_finite_and_notes_short(result_of, claim):
+    found = result_of("diffusion", "default", claim.id).measured
     assert np.isfinite([found.measured, found.predicted, found.error]).all()
     assert 0 < len(found.note) <= 95
     nothing_is_random = claim.measure is exact.copies_on_the_way

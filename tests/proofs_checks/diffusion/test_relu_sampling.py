@@ -52,8 +52,8 @@ in_group_of_claims = pytest.mark.xdist_group("diffusion-default-relu")
 
 @in_group_of_claims
 @pytest.mark.parametrize("name", BY_ID)
-def test_measurements_are_finite_and_notes_short(trained, name):
-    found = checked(name, trained).measured
+def test_measurements_are_finite_and_notes_short(result_of, name):
+    found = result_of("diffusion", "default", f"diffusion/{name}").measured
     assert np.isfinite([found.measured, found.predicted, found.error]).all()
     assert found.note
     assert found.seeds == (() if name in ("floor", "stored-error") else SEEDS)
