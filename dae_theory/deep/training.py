@@ -128,6 +128,7 @@ def make_optimizer(config: DeepConfig) -> optax.GradientTransformation:
     return optax.adam(optax.cosine_decay_schedule(config.learning_rate, config.steps))
 
 
+@functools.partial(jax.jit, static_argnums=0)
 def init_params(network: NetworkConfig, key: PRNGKeyArray) -> dict:
     """Random parameters of a network."""
     tokens, image = jnp.full((1, LENGTH), NOTHING), jnp.zeros((1, network.size, network.size, 1))

@@ -85,6 +85,7 @@ def mean_representation(
     return sigma * norm_P * relu_mean(standard_margins(x_ND, u_DP, sigma))
 
 
+@jax.jit
 def representation_moments(
     w1_DP: Float[Array, "D P"],
     x_ND: Float[Array, "N D"],
@@ -140,6 +141,7 @@ def _loss_from_moments(mean_NP, quadratic, w1_DP, w2_DP, x_ND, lam, weight_N) ->
     return quadratic - 2 * cross + power + weight_penalty(w1_DP, w2_DP, lam)
 
 
+@jax.jit
 def exact_loss(
     w1_DP: Float[Array, "D P"],
     w2_DP: Float[Array, "D P"],

@@ -25,7 +25,6 @@ UNITS, AMOUNTS = (3, 1, 2, 2, 8), (0.2, 0.5, 0.842614977)  # the last closes Σc
 SILENT = 5
 DRAWS = 50
 ROUNDING = 1e-9
-_loss = jax.jit(exact_loss)
 COUNTS, SAMPLES, DECAY = (0.1, 0.2, 0.2, 0.25, 0.25), 60, 1e-3
 
 
@@ -157,7 +156,7 @@ def denoising_errors(e: Identities) -> Measured:
         response, _, _ = e.shown(k)
         x_D = p.x[p.labels == k][0]
         with jax.enable_x64(True):
-            exact = float(_loss(e.prediction.w1, e.prediction.w2, x_D[None], p.sigma, 0.0))
+            exact = float(exact_loss(e.prediction.w1, e.prediction.w2, x_D[None], p.sigma, 0.0))
         errors.append(abs(exact / e.error(response, x_D) - 1))
     return worst(errors, "relative, worst of 5 clusters")
 

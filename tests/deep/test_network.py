@@ -231,23 +231,27 @@ def test_a_network_with_text_asks_for_captions():
 def test_activations_are_named_and_can_be_replaced(config):
     variables, y = drawn_variables(config), noisy_images(config)
     network, sigma, tokens = make_network(config), jnp.full(3, 0.5), tokenize(["a dark bag"] * 3)
-    expected = denoise_images(network, variables, y, sigma, tokens)
-    out, seen = denoise_images(network, variables, y, sigma, tokens, mutable=["activations"])
+
+    @jax.jit
+    def denoised(patches):
+        return denoise_images(network, variables | patches, y, sigma, tokens)
+
+    expected = denoised({})
+    out, seen = jax.jit(
+        lambda: denoise_images(network, variables, y, sigma, tokens, mutable=["activations"])
+    )()
     np.testing.assert_allclose(out, expected)
     activations = seen["activations"]
     block = "block1" if config.architecture == "dit" else "middle"
     assert activations[block]["units"].shape[0] == 3
     # Put back what was there: nothing changes. Put zero: the output does.
-    same = denoise_images(network, variables | {"patches": activations}, y, sigma, tokens)
+    same = denoised({"patches": activations})
     np.testing.assert_allclose(same, expected, atol=1e-6)
-    patches = {block: {"units": jnp.zeros(())}}
-    changed = denoise_images(network, variables | {"patches": patches}, y, sigma, tokens)
+    changed = denoised({"patches": {block: {"units": jnp.zeros(())}}})
     assert np.max(np.abs(changed - expected)) > 1e-3
     # The same as in another sample: its row, and no other, becomes that sample's.
     swapped = jax.tree.map(lambda a: a[jnp.array([0, 0, 2])], activations[block]["units"])
-    mixed = denoise_images(
-        network, variables | {"patches": {block: {"units": swapped}}}, y, sigma, tokens
-    )
+    mixed = denoised({"patches": {block: {"units": swapped}}})
     np.testing.assert_allclose(mixed[jnp.array([0, 2])], expected[jnp.array([0, 2])], atol=1e-6)
     assert np.max(np.abs(mixed[1] - expected[1])) > 1e-3
 

@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 
-import jax
 import numpy as np
 import pytest
 
@@ -22,7 +21,6 @@ from dae_theory.statistics import share_interval
 
 SIGMA, LAM, N, D = 0.03, 0.005, 3, 5
 WIDEST = 2 * N  # of the nets here
-exact_loss = jax.jit(exact_loss)
 
 
 def samples(cosine=-0.3, n=N):

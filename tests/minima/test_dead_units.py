@@ -11,7 +11,6 @@ from dae_theory import InputError, data, exact_loss, predict_memorization, solve
 from dae_theory.minima.dead_units import GRADIENT_TOLERANCE, dead_unit_certificate, first_variation
 
 SIGMA, LAM, STARTS = 0.02, 0.01, 60  # starts that do not fill whole batches
-loss = jax.jit(exact_loss)
 certify = partial(dead_unit_certificate, starts=STARTS)
 
 
@@ -97,11 +96,11 @@ def test_a_small_unit_changes_the_loss_by_twice_lambda_minus_the_pull(sigma):
     u = unit(np.random.default_rng(10).standard_normal((5, 3)))
     g = np.asarray(first_variation(u, w1, w2, x, sigma))[:, :1]
     u, pull, v = u[:, :1], np.linalg.norm(g), unit(g)
-    base = float(loss(with_unit(w1, 0 * u), with_unit(w2, 0 * v), x, sigma, 0.2))
+    base = float(exact_loss(with_unit(w1, 0 * u), with_unit(w2, 0 * v), x, sigma, 0.2))
     sizes = np.array([0.1, 0.05, 0.025])
     excess = []
     for size in sizes:
-        changed = loss(with_unit(w1, size * u), with_unit(w2, size * v), x, sigma, 0.2)
+        changed = exact_loss(with_unit(w1, size * u), with_unit(w2, size * v), x, sigma, 0.2)
         excess.append(float(changed) - base - 2 * size**2 * (0.2 - pull))
     slope = np.polyfit(np.log(sizes), np.log(excess), 1)[0]
     assert abs(slope - 4) < 1e-3

@@ -29,7 +29,6 @@ from dae_theory.theory.symmetry import (
 
 # One size of problem for all tests: compilation takes longest.
 SIGMA, LAM, N, P, D = 0.02, 1e-4, 6, 6, 6
-loss = jax.jit(exact_loss)
 gradient = jax.jit(jax.grad(lambda w, *problem: exact_loss(*w, *problem)))
 
 
@@ -228,7 +227,7 @@ def test_left_out_eigenpair_is_a_saddle_and_its_direction_lowers_the_loss():
     weights, problem = np.stack(net[:2]), net[2:]
 
     def move(step):
-        return float(loss(*(weights + step * found.direction), *problem))
+        return float(exact_loss(*(weights + step * found.direction), *problem))
 
     at_rest = move(0.0)
     step = 0.02
@@ -289,7 +288,7 @@ def test_newton_ends_where_only_rotations_have_a_gradient(scale):
     assert stop[1] < 1e-13 < 1e-9 < start[1]
     assert stop[0] > 1e-9  # else there was nothing to leave out
     assert end.grad_norm / scale**2 == pytest.approx(stop[1], abs=1e-14)
-    value = float(loss(end.w1, end.w2, x, p.sigma, p.lam))
+    value = float(exact_loss(end.w1, end.w2, x, p.sigma, p.lam))
     assert end.loss == pytest.approx(value, rel=1e-12)
     moved = distance_modulo_symmetry((end.w1, end.w2), p.blocks, (p.w1, p.w2), p.blocks)
     assert 0 < moved < 0.01

@@ -15,7 +15,6 @@ from dae_theory.relu.optimize import _drawn_noise, make_optimizer, record_stride
 
 CONFIG = TrainConfig(width=6, sigma=0.1, lam=1e-3, steps=40, learning_rate=1e-2, records=4)
 X = data.simplex(4, 6).x
-compiled_loss = jax.jit(exact_loss)
 compiled_slopes = jax.jit(jax.grad(exact_loss, argnums=(0, 1)))
 
 
@@ -25,7 +24,7 @@ def variant(**changes):
 
 def loss_of(result, config, x=X):
     arrays = (jnp.asarray(a, jnp.float64) for a in (result.w1, result.w2, x))
-    return float(compiled_loss(*arrays, config.sigma, config.lam))
+    return float(exact_loss(*arrays, config.sigma, config.lam))
 
 
 def test_equal_keys_give_equal_nets_and_other_keys_others():
@@ -189,7 +188,7 @@ def test_the_best_of_several_long_trainings_reaches_the_memorizing_prediction():
     config = variant(sigma=0.05, steps=3000, records=1)
     results = train_many(jax.random.split(jax.random.key(10), 6), [X], config)
     weights = zip(results.w1[0], results.w2[0], strict=True)
-    best = min(float(compiled_loss(w1, w2, X, config.sigma, config.lam)) for w1, w2 in weights)
+    best = min(float(exact_loss(w1, w2, X, config.sigma, config.lam)) for w1, w2 in weights)
     square, n = 1.0, 4
     predicted = square - (square - n * config.lam) ** 2 / (square + config.sigma**2)
     np.testing.assert_allclose(best, predicted, rtol=0.02)

@@ -13,7 +13,6 @@ from dae_theory.solve.local import solve_local_minimum
 SIGMA, LAM, TOLERANCE = 0.3, 2e-3, 1e-7
 D, P, N = 8, 6, 60
 
-loss = jax.jit(exact_loss)
 slopes = jax.jit(jax.grad(exact_loss, argnums=(0, 1)))
 
 
@@ -45,7 +44,7 @@ def test_it_reaches_a_stationary_point_of_the_exact_loss(solution):
 
 
 def test_the_reported_loss_is_exact_within_the_reported_bound(solution):
-    exact = float(loss(solution.w1, solution.w2, clusters(), SIGMA, LAM))
+    exact = float(exact_loss(solution.w1, solution.w2, clusters(), SIGMA, LAM))
     assert solution.error_bound <= 1e-9 * exact
     assert abs(solution.loss - exact) <= solution.error_bound + 1e-14
 
@@ -96,7 +95,7 @@ def test_the_expansion_is_refined_until_its_bound_is_small_enough():
     # Mutant: one term, never refined, stops beside the minimum.
     rough = solve_large(*w, x, SIGMA, LAM, TOLERANCE, terms=1, accuracy=np.inf)
     assert exact_gradient(rough, x) > 1e3 * TOLERANCE
-    error = abs(rough.loss - float(loss(rough.w1, rough.w2, x, SIGMA, LAM)))
+    error = abs(rough.loss - float(exact_loss(rough.w1, rough.w2, x, SIGMA, LAM)))
     assert error <= rough.error_bound < 1e4 * error
     assert error > fine.error_bound
 

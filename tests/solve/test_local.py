@@ -15,7 +15,6 @@ from dae_theory.solve.reduced import common_span, span_and_outside
 TOLERANCE = 1e-9
 SIGMA, LAM = 0.1, 1e-3
 
-loss = jax.jit(exact_loss)
 slopes = jax.jit(jax.grad(exact_loss, argnums=(0, 1)))
 
 
@@ -35,8 +34,8 @@ def test_gradient_norm_equals_central_differences():
         for index in np.ndindex(w1.shape):
             shift = np.zeros((2, *w1.shape))
             shift[which][index] = step
-            ahead = loss(w1 + shift[0], w2 + shift[1], x, SIGMA, LAM)
-            behind = loss(w1 - shift[0], w2 - shift[1], x, SIGMA, LAM)
+            ahead = exact_loss(w1 + shift[0], w2 + shift[1], x, SIGMA, LAM)
+            behind = exact_loss(w1 - shift[0], w2 - shift[1], x, SIGMA, LAM)
             square += float((ahead - behind) / (2 * step)) ** 2
     np.testing.assert_allclose(gradient_norm(w1, w2, x, SIGMA, LAM), np.sqrt(square), rtol=1e-7)
 
@@ -52,7 +51,7 @@ def test_perturbed_prediction_returns_to_the_predicted_loss():
     assert solution.converged
     assert solution.grad_norm <= TOLERANCE
     assert own_gradient_norm(solution.w1, solution.w2, x, sigma, LAM) <= 1.01 * TOLERANCE
-    assert solution.loss <= float(loss(*start, x, sigma, LAM))
+    assert solution.loss <= float(exact_loss(*start, x, sigma, LAM))
     np.testing.assert_allclose(solution.loss, prediction.loss, rtol=1e-9)
     np.testing.assert_allclose(solution.w1, prediction.w1, atol=1e-5)
 
@@ -64,8 +63,8 @@ def test_random_start_reaches_a_stationary_balanced_point(seed):
     solution = solve_local_minimum(*start, x, SIGMA, LAM, TOLERANCE)
     assert solution.converged
     assert own_gradient_norm(solution.w1, solution.w2, x, SIGMA, LAM) <= 1.01 * TOLERANCE
-    np.testing.assert_allclose(solution.loss, loss(solution.w1, solution.w2, x, SIGMA, LAM))
-    assert solution.loss < float(loss(*start, x, SIGMA, LAM))
+    np.testing.assert_allclose(solution.loss, exact_loss(solution.w1, solution.w2, x, SIGMA, LAM))
+    assert solution.loss < float(exact_loss(*start, x, SIGMA, LAM))
     # ReLU is homogeneous: with decay, encoder and decoder norms agree at any stationary point.
     np.testing.assert_allclose(
         np.linalg.norm(solution.w1, axis=0), np.linalg.norm(solution.w2, axis=0), atol=1e-5
@@ -78,7 +77,7 @@ def test_solution_is_a_local_minimum():
     random = np.random.RandomState(4)
     for _ in range(50):
         shift = 1e-3 * random.normal(size=(2, 12, 6))
-        nearby = loss(solution.w1 + shift[0], solution.w2 + shift[1], x, SIGMA, LAM)
+        nearby = exact_loss(solution.w1 + shift[0], solution.w2 + shift[1], x, SIGMA, LAM)
         assert float(nearby) > solution.loss
 
 
@@ -107,7 +106,7 @@ def test_a_descent_begins_at_the_start(seed):
     start = random_start(seed, 3, 6)
     solution = solve_local_minimum(*start, x, SIGMA, LAM, tol=1e6)
     np.testing.assert_allclose([solution.w1, solution.w2], start, atol=1e-13)
-    np.testing.assert_allclose(solution.loss, loss(*start, x, SIGMA, LAM), rtol=1e-12)
+    np.testing.assert_allclose(solution.loss, exact_loss(*start, x, SIGMA, LAM), rtol=1e-12)
 
 
 def test_starts_side_by_side_end_where_each_ends_alone(monkeypatch):
@@ -142,7 +141,7 @@ def test_only_one_matrix_starts_outside_the_span_of_the_data(which):
     solution = solve_local_minimum(*start, x, SIGMA, LAM, TOLERANCE)
     assert solution.converged
     assert own_gradient_norm(solution.w1, solution.w2, x, SIGMA, LAM) <= 1.01 * TOLERANCE
-    np.testing.assert_allclose(solution.loss, loss(solution.w1, solution.w2, x, SIGMA, LAM))
+    np.testing.assert_allclose(solution.loss, exact_loss(solution.w1, solution.w2, x, SIGMA, LAM))
     # With decay and gates this certain, only the data hold weights up: nothing is left outside.
     for w in (solution.w1, solution.w2):
         np.testing.assert_allclose(inside @ (inside.T @ w), w, atol=1e-5)

@@ -73,8 +73,6 @@ TINY = SweepConfig(
     held_out=16, save_weights=True,
 )  # fmt: skip
 
-compiled_loss = jax.jit(exact_loss)
-
 
 def columns(table, without=("wall_s",)):
     return {name: table[name].to_pylist() for name in table.column_names if name not in without}
@@ -254,9 +252,9 @@ def test_measures_agree_with_numpy_and_padding_does_not_show():
     femp = np.asarray(empirical_denoiser(x)(y, sigma))
     fgt = np.asarray(mixture_denoiser(mixture.means, mixture.covs, mixture.priors)(y, sigma))
     expected = {
-        "exact_loss": float(compiled_loss(w1, w2, x, sigma, lam)),
-        "train_mse": float(compiled_loss(w1, w2, x, sigma, 0.0)),
-        "test_mse": float(compiled_loss(w1, w2, held_out, sigma, 0.0)),
+        "exact_loss": float(exact_loss(w1, w2, x, sigma, lam)),
+        "train_mse": float(exact_loss(w1, w2, x, sigma, 0.0)),
+        "test_mse": float(exact_loss(w1, w2, held_out, sigma, 0.0)),
         "mse_bound": 0.0,
         "live_units": comparison.live.sum(),
         "gain_min": min(gains),
@@ -295,7 +293,7 @@ def test_many_samples_are_measured_by_mehler_within_its_bound():
     w1 += rng.standard_normal((12, 1)) / 4  # close to collinear, where the expansion is slow
     weight = np.stack([np.r_[np.full(900, 1 / 900), np.zeros(300)], np.full(1200, 1 / 1200)])
     loss, bound = jax.jit(noise_free_losses)(w1, w2, x, weight, 0.3)
-    exact = [float(compiled_loss(w1, w2, x, 0.3, 0.0, weight_M)) for weight_M in weight]
+    exact = [float(exact_loss(w1, w2, x, 0.3, 0.0, weight_M)) for weight_M in weight]
     error = np.abs(np.asarray(loss) - exact)
     assert np.all(np.asarray(bound) < 1e-3 * np.array(exact))
     assert np.all(np.asarray(bound) > 1e-9)

@@ -1,6 +1,5 @@
 """The closed forms against formulas written out, the exact loss, its gradient, and limits."""
 
-import jax
 import numpy as np
 import pytest
 
@@ -26,8 +25,6 @@ from dae_theory.theory.closed_forms import (
 STATIONARY = 1e-9  # ‖∇L‖ of a correct closed form at a gate margin of 6 or more
 SLIPPED = 1e-4  # ‖∇L‖ of a wrong one is above this
 
-compiled_loss = jax.jit(exact_loss)
-
 
 def simplex_problem():
     """Samples of different norm, stored with gate margins near 10."""
@@ -51,7 +48,7 @@ def second_moments(mixture):
 
 
 def loss_of(prediction, x):
-    return float(compiled_loss(prediction.w1, prediction.w2, x, prediction.sigma, prediction.lam))
+    return float(exact_loss(prediction.w1, prediction.w2, x, prediction.sigma, prediction.lam))
 
 
 def test_memorization_weights_and_gains_equal_equation_5():
@@ -398,7 +395,7 @@ def test_slipped_memorization_is_not_stationary(slip):
     assert gradient_norm(slipped.w1, slipped.w2, x, sigma, lam) > SLIPPED
     # The value is second order in the slip, and still distinguishes it.
     true = predict_memorization(x, sigma, lam)
-    assert loss_of(true, x) < float(compiled_loss(slipped.w1, slipped.w2, x, sigma, lam))
+    assert loss_of(true, x) < float(exact_loss(slipped.w1, slipped.w2, x, sigma, lam))
     assert abs(slipped.loss / loss_of(true, x) - 1) > 1e-3
 
 

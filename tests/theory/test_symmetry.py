@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import jax
 import numpy as np
 import pytest
 import scipy.linalg
@@ -17,7 +16,6 @@ from dae_theory.theory.symmetry import (
 )
 
 SIGMA, LAM, D = 0.02, 1e-4, 8
-loss = jax.jit(exact_loss)
 
 
 def problem():
@@ -110,7 +108,7 @@ def test_loss_is_constant_along_rotations_and_not_across_blocks():
     x, p = problem()
     assert p.margin > 8
     weights = np.stack([p.w1, p.w2])
-    at = partial(loss, x_ND=x, sigma=SIGMA, lam=LAM)
+    at = partial(exact_loss, x_ND=x, sigma=SIGMA, lam=LAM)
     within, across = np.zeros((2, 6, 6))
     within[0, 1], within[4, 5], across[0, 4] = 1, 1, 1
     for angle in (1e-3, 0.03):
@@ -128,7 +126,7 @@ def test_directions_are_null_directions_of_the_loss():
     step, rng = 2e-4, np.random.default_rng(0)  # rounding over step², and step²: both below 3e-8
     others = rng.standard_normal((3, *weights.shape))
     others /= np.sqrt(np.sum(others**2, axis=(1, 2, 3), keepdims=True))
-    at = partial(loss, x_ND=x, sigma=SIGMA, lam=LAM)
+    at = partial(exact_loss, x_ND=x, sigma=SIGMA, lam=LAM)
 
     def curvature(direction):
         ends = (float(at(*(weights + s * step * direction))) for s in (-1, 1))
