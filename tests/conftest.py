@@ -68,7 +68,7 @@ LONG = (
     (batch, "advance_nets"),
     (lbfgs, "lbfgs"),
     (lbfgs, "lbfgs_many"),
-    (derivatives, "_expansion"),
+    (derivatives, "expansion"),
     (derivatives, "hessian_product"),
     (multi_sigma, "_run"),
     (sampling, "sample_batch"),

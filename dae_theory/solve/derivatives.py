@@ -12,7 +12,7 @@ from dae_theory.checks import (
     check_weights,
 )
 from dae_theory.relu.loss import exact_loss
-from dae_theory.solve.reduced import filled_up, frames_of_one_size
+from dae_theory.solve.reduced import frames_of_one_size
 
 _BATCH = 32  # columns of the Hessian computed at a time, fewer where N·P² of each is large
 _BATCH_ENTRIES = 10_000_000  # of the pair moments of a batch
@@ -86,25 +86,15 @@ def loss_and_gradient_norm(
         return float(loss), float(np.linalg.norm(gradient))
 
 
+@jax.jit
 def expansion(
     weights_2RP: Float[Array, "2 R P"],
     x_NR: Float[Array, "N R"],
     weight_N: Float[Array, " N"],
     sigma: float,
     lam: float,
-) -> tuple[float, Float[np.ndarray, "2 R P"], Float[np.ndarray, "2RP 2RP"]]:
+) -> tuple[Float[Array, ""], Float[Array, "2 R P"], Float[Array, "2RP 2RP"]]:
     """Loss, gradient and Hessian of `relu.loss.exact_loss` at the stacked (W1, W2)."""
-    _, rank, units = np.shape(weights_2RP)
-    filled = filled_up(weights_2RP, x_NR, weight_N, rank)
-    loss, gradient, hessian = jax.device_get(_expansion(*filled, sigma, lam))
-    kept = np.zeros(gradient.shape, bool)
-    kept[:, :rank, :units] = True
-    size = kept.ravel()
-    return float(loss), gradient[:, :rank, :units], hessian[np.ix_(size, size)]
-
-
-@jax.jit
-def _expansion(weights_2RP, x_NR, weight_N, sigma, lam):
     at = jax.value_and_grad(lambda w: stacked_loss(w, x_NR, weight_N, sigma, lam))
     (loss, gradient), tangent = jax.linearize(at, weights_2RP)
     size = weights_2RP.size

@@ -82,26 +82,20 @@ def frames_of_one_size(
     x_ND: Float[Array, "N D"],
     weight_N: Float[Array, " N"],
 ) -> tuple[Float[np.ndarray, "2 R Q"], Float[np.ndarray, "M R"], Float[np.ndarray, " M"]]:
-    """Weights of `few_units`, samples and their weights in the frames of `weight_frames`, filled up
-    to sizes that nets of about one size on about as many samples share."""
+    """Weights of `few_units`, samples and their weights in the frames of `weight_frames`.
+
+    Units of zeros, samples without weight and zeros along further directions, which add nothing to
+    the loss, fill them up to a `program_size`.
+    """
     weights_2RQ, x_NR = np.stack(few_units(w1_DP, w2_DP)), np.asarray(x_ND, float)
     rank = len(x_ND) + weights_2RQ.shape[2]
     if rank < len(w1_DP):
         _, weights_2RQ, x_NR = weight_frames(weights_2RQ, x_ND)
-    return filled_up(weights_2RQ, x_NR, weight_N, min(rank, len(w1_DP)))
-
-
-def filled_up(
-    weights_2RP: Float[Array, "2 R P"],
-    x_NR: Float[Array, "N R"],
-    weight_N: Float[Array, " N"],
-    rank: int,
-) -> tuple[Float[np.ndarray, "2 S Q"], Float[np.ndarray, "M S"], Float[np.ndarray, " M"]]:
-    """Units of zeros and samples without weight, which add nothing to the loss, and zeros along
-    further directions, up to the `program_size` of each, and of ``rank`` for directions."""
-    n, directions, units = map(program_size, (len(x_NR), rank, weights_2RP.shape[2]))
+    n, directions, units = map(
+        program_size, (len(x_ND), min(rank, len(w1_DP)), weights_2RQ.shape[2])
+    )
     return (
-        _padded(weights_2RP, (2, directions, units)),
+        _padded(weights_2RQ, (2, directions, units)),
         _padded(x_NR, (n, directions)),
         _padded(weight_N, (n,)),
     )
@@ -109,7 +103,7 @@ def filled_up(
 
 def program_size(count: int) -> int:
     """The next size that programs are compiled for: a multiple of 4, at most an eighth more from 32
-    on. To compile one takes longer than to run it on a few zeros."""
+    on. To compile another takes longer than to run it on a few zeros."""
     step = max(4, 2 ** (count.bit_length() - 4))
     return -(-count // step) * step
 

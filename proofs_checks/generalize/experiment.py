@@ -3,6 +3,7 @@
 python -m proofs_checks.run --regime=generalize
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -73,6 +74,7 @@ class Generalization:
       training: nets trained on x, its two halves, and one sample of each cluster, from number
         ``first`` on, and those of other experiments; None for weights from a file.
       seed: of the mixture, the samples and the start.
+      sampled: (2) on a further sample of the mixture, by its number and size, predicted once.
       rival: a denoiser made of the samples, in the place of the nets.
       replaced, replaced_half, replaced_memorizing: nets in the place of the trained ones, of those
         on the second half, and of those on one sample of each cluster.
@@ -88,6 +90,7 @@ class Generalization:
     test_loss_limit: Callable[..., float] = limit_test_loss
     linear_loss: Callable[..., float] = linear_test_loss
     training: Training | None = None
+    sampled: Callable[[int, int], Prediction] | None = None
     replaced: Nets | None = None
     replaced_half: Nets | None = None
     replaced_memorizing: Nets | None = None
@@ -171,7 +174,7 @@ class Generalization:
 
     def sample_seed(self, number: int) -> int:
         """A seed for further samples of this draw's mixture, used by no other draw."""
-        return SEEDS_A_DRAW * (self.seed + 1) + number
+        return further_seed(self.seed, number)
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -223,6 +226,11 @@ class Generalization:
         return arrays
 
 
+def further_seed(seed: int, number: int) -> int:
+    """A seed for a further sample of the mixture of a seed, by its number, used by no other."""
+    return SEEDS_A_DRAW * (seed + 1) + number
+
+
 def build(config: RunConfig, progress: Progress) -> Generalization | Draws:
     """The experiment a config describes: mixtures, or the user's data; nets are trained when
     needed.
@@ -248,12 +256,20 @@ def on_mixture(seed: int, config: RunConfig) -> Generalization:
     mixture = mixture_of(ALPHA, seed)
     x_ND, labels_N = mixture.sample(seed, n)
     lam = default_decay(x_ND, labels_N, widths, DECAY) if config.lam is None else config.lam
+    sigma = config.sigma or DEFAULT_SIGMA
+
+    @functools.cache
+    def sampled(number: int, size: int) -> Prediction:
+        further = mixture.sample(further_seed(seed, number), size)
+        return predict_blocks(*further, widths, sigma, lam)
+
     return Generalization(
-        Problem(x_ND, config.sigma or DEFAULT_SIGMA, lam, labels_N, widths),
+        Problem(x_ND, sigma, lam, labels_N, widths),
         tight=tight_problem(widths, seed),
         dataset=Dataset(DEFAULT_DATA, x_ND, labels=labels_N, mixture=mixture),
         note=f"synthetic mixture, priors {', '.join(f'{prior:g}' for prior in PRIORS)}",
         mixture=mixture,
+        sampled=sampled,
         seed=seed,
     )
 

@@ -88,14 +88,14 @@ def population_blocks(e: Generalization) -> Measured:
 
 def population_rate(e: Generalization) -> Measured:
     """Slope of the distance of (2) to (6) in n, on logarithms, for each of several samples."""
-    p = e.problem
-    limit = limit_operators(e, p.widths)
-
-    def distance(number: int, n: int) -> float:
-        samples = e.mixture.sample(e.sample_seed(100 + number), n)
-        return operator_distance(operators(e.predict(*samples, p.widths, p.sigma, p.lam)), limit)
-
-    distance_ST = np.array([[distance(s, n) for n in RATE_SIZES] for s in range(RATE_SAMPLES)])
+    limit = limit_operators(e, e.problem.widths)
+    numbers_S = range(100, 100 + RATE_SAMPLES)
+    distance_ST = np.array(
+        [
+            [operator_distance(operators(e.sampled(number, n)), limit) for n in RATE_SIZES]
+            for number in numbers_S
+        ]
+    )
     slopes_S = np.array([log_log_slope(RATE_SIZES, distance_T) for distance_T in distance_ST])
     return Measured(
         float(np.mean(slopes_S)),

@@ -134,7 +134,7 @@ def nearly_linear():
     return x, start
 
 
-@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_mixing_takes_fewer_steps_to_a_stationary_point(tied):
     x, w = nearly_linear()
     found = [

@@ -76,6 +76,7 @@ def test_memorizing_minimum_takes_no_more_evaluations():
     assert ours <= 1.1 * theirs
 
 
+@pytest.mark.slow  # thousands of evaluations of either
 def test_generalizing_problem_is_solved_as_well_with_as_many_evaluations():
     ours, theirs = [], []
     for seed in range(2):

@@ -1,21 +1,22 @@
 """Parallel units merged, or repeats of a sample: neither loss nor size of its gradient changes."""
 
-import jax
 import numpy as np
+import pytest
 
-from dae_theory.relu.loss import exact_loss as plain_loss
-from dae_theory.solve.derivatives import gradient_norm
+from dae_theory.relu.loss import exact_loss
+from dae_theory.solve.derivatives import loss_and_gradient_norm, value_and_grad
 from dae_theory.solve.reduced import (
     FEW_UNITS,
     common_span,
     distinct_samples,
     few_units,
+    frames_of_one_size,
     merge_parallel,
+    program_size,
     weight_frames,
 )
 
 D, P, SPLITS = 5, 4, 40
-exact_loss = jax.jit(plain_loss)
 
 
 def split_net():
@@ -46,7 +47,7 @@ def test_loss_and_gradient_norm_do_not_change():
         rtol=1e-12,
     )
     assert split[0].shape[1] > FEW_UNITS
-    norms = [gradient_norm(*net, x_ND, 0.3, 0.1) for net in (whole, split)]
+    norms = [loss_and_gradient_norm(*net, x_ND, 0.3, 0.1)[1] for net in (whole, split)]
     np.testing.assert_allclose(*norms, rtol=1e-11)
 
 
@@ -56,6 +57,30 @@ def test_few_units_stay_as_they_are():
     assert few_units(*split)[0].shape == (D, P)
     zeros = np.zeros((D, FEW_UNITS + 1))
     assert few_units(zeros, zeros)[0].shape == (D, 0)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 9), (7, 40, 6), (70, 9, 33)])
+def test_frames_filled_up_have_the_loss_and_the_gradient_of_the_net(shape):
+    n, d, p = shape
+    rng = np.random.default_rng(n)
+    w1, w2 = rng.standard_normal((2, d, p)) / np.sqrt(d)
+    x, weight = rng.standard_normal((n, d)), rng.dirichlet(np.ones(n))
+    loss, gradient = value_and_grad(np.stack([w1, w2]), x, weight, 0.3, 0.1)
+    found = loss_and_gradient_norm(w1, w2, x, 0.3, 0.1, weight)
+    np.testing.assert_allclose(found, (loss, np.linalg.norm(gradient)), rtol=1e-12)
+    framed, x_MR, weight_M = frames_of_one_size(w1, w2, x, weight)
+    assert framed.shape == (2, x_MR.shape[1], program_size(p))
+    assert x_MR.shape == (len(weight_M), program_size(min(d, n + p)))
+    np.testing.assert_allclose(weight_M.sum(), 1)
+
+
+def test_sizes_of_programs_are_few_and_near():
+    counts = np.arange(1, 3000)
+    sizes = np.array([program_size(int(count)) for count in counts])
+    assert np.all((sizes >= counts) & (sizes % 4 == 0))
+    assert np.all((sizes - counts)[counts >= 32] <= counts[counts >= 32] / 8)
+    assert len(set(sizes)) < 70
+    assert [program_size(int(size)) for size in sizes] == sizes.tolist()
 
 
 def test_repeats_are_one_sample_with_their_weight():

@@ -399,6 +399,7 @@ def test_faces_of_a_solved_net_are_exact(faces, tied):
     assert min(psnr(*pair, 1.0) for pair in zip(x, in_order(guessed, x), strict=True)) > 120
 
 
+@pytest.mark.slow  # they are trained for it, as for the claim extraction/coverage
 def test_faces_of_trained_nets(faces):
     x, _, lam = faces
     config = TrainConfig(width=100, sigma=0.05, lam=lam, steps=4000, learning_rate=3e-3)

@@ -19,6 +19,7 @@ def experiment():
     return build(config, lambda what, done, total: None)
 
 
+@pytest.mark.slow  # nets are trained for it
 def test_claim_expected_to_fail_holds_where_it_should(experiment):
     (claim,) = (c for c in memorize.CLAIMS if c.id == "unseen/f-emp-off-data")
     on_data = replace(experiment, unseen=experiment.problem.x)
