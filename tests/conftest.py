@@ -4,6 +4,7 @@
 share fixtures, unless a test names another group.
 """
 
+import gc
 import os
 import re
 import subprocess
@@ -160,6 +161,12 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.get_closest_marker("xdist_group") is None:
             item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
+def pytest_collection_finish():
+    """Look for garbage seldom, and not among modules and tests, which stay."""
+    gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -68,7 +68,12 @@ def commands_of(name: str) -> tuple[list[str], list[str]]:
     return [command for command in commands if command not in tests], tests
 
 
-@pytest.mark.parametrize("name", RECIPES)
+LONG = {"A direction"}  # two runs that sample and look at samples
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in LONG)) for name in RECIPES]
+)
 def test_recipe_works(copy, name):
     for command in commands_of(name)[0]:
         run(command, copy)

@@ -158,7 +158,13 @@ def learned(config):
     return train_multi_sigma(jax.random.key(4), X, config)
 
 
-@pytest.mark.parametrize("config", [PLAIN, LEARNED], ids=["plain", "preconditioned"])
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(PLAIN, id="plain"),
+        pytest.param(LEARNED, id="preconditioned", marks=pytest.mark.slow),
+    ],
+)
 def test_equal_keys_give_equal_nets_and_other_keys_others(config):
     first = learned(config)
     again, other = (train_multi_sigma(jax.random.key(seed), X, config) for seed in (4, 1))

@@ -134,7 +134,8 @@ def nearly_linear():
     return x, start
 
 
-@pytest.mark.parametrize("tied", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.slow  # the second solver takes thousands of steps
+@pytest.mark.parametrize("tied", [True, False])
 def test_mixing_takes_fewer_steps_to_a_stationary_point(tied):
     x, w = nearly_linear()
     found = [

@@ -59,7 +59,7 @@ def test_few_units_stay_as_they_are():
     assert few_units(zeros, zeros)[0].shape == (D, 0)
 
 
-@pytest.mark.parametrize("shape", [(3, 5, 9), (7, 40, 6), (70, 9, 33)])
+@pytest.mark.parametrize("shape", [(3, 5, 9), (7, 40, 6)])
 def test_frames_filled_up_have_the_loss_and_the_gradient_of_the_net(shape):
     n, d, p = shape
     rng = np.random.default_rng(n)

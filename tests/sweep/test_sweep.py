@@ -332,7 +332,10 @@ def test_a_cell_that_does_not_fit_is_refused():
     "changes",
     [
         {"n": (200,), "p": (12,), "dimension": 24, "seeds": 40},
-        {"n": (1000,), "p": (48,), "dimension": 64, "seeds": 8, "optimizer": "sgd"},
+        pytest.param(
+            {"n": (1000,), "p": (48,), "dimension": 64, "seeds": 8, "optimizer": "sgd"},
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_memory_estimate_is_that_of_the_compiled_programs(changes):

@@ -83,6 +83,7 @@ def test_a_unit_shared_by_two_blocks_is_pulled_by_up_to_twice_lambda(experiment)
 # --- training --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow  # a net is solved for, and trained for long
 def test_a_forgotten_sample_is_learned_from_a_stationary_net(experiment):
     problem = experiment.forgetful
     net = solve_local_minimum(problem.w1, problem.w2, problem.x, problem.sigma, problem.lam)
