@@ -17,7 +17,7 @@ from dae_theory.relu.batch import MEMORY_SHARE, free_memory
 from dae_theory.relu.loss import PAIR_FLOATS, representation_moments
 from dae_theory.relu.units import live_units
 from dae_theory.solve.derivatives import stacked_loss, value_and_grad
-from dae_theory.solve.reduced import few_units, frames_of_one_size
+from dae_theory.solve.reduced import few_units, frames_of_one_size, program_size
 
 PRODUCTS = 40  # with the Hessian, of a Lanczos iteration that starts at the gradient
 _EXHAUSTED = 1e-12  # of the iteration, relative to the largest entry
@@ -104,8 +104,9 @@ def _turning(
 
 
 def pairs_bytes(n: int, p: int) -> int:
-    """Estimated memory of second derivatives of a net of ``p`` units on ``n`` samples."""
-    return 8 * PAIR_FLOATS * n * p * p // 2
+    """Estimated memory of second derivatives of a net of ``p`` units on ``n`` samples, at the sizes
+    that programs are compiled for."""
+    return 8 * PAIR_FLOATS * program_size(n) * program_size(p) ** 2 // 2
 
 
 def check_pairs_fit(n: int, p: int) -> None:

@@ -145,8 +145,8 @@ def test_what_does_not_fit_the_memory_is_refused(monkeypatch):
     monkeypatch.setattr(stationarity, "free_memory", lambda devices: 1e6)
     x_ND = simplex(N, D).x
     w = np.random.default_rng(0).standard_normal((D, 100))
-    # Half of 1 MB; 24 floats of 8 bytes for each of 3·100²/2 pairs are 2.88 MB.
-    words = r"p=100 units on n=3 .* 0.00288 GB, more than 0.0005; lower n, or p to 41$"
+    # Half of 1 MB; 24 floats of 8 bytes for each of 4·104²/2 pairs are 4.15 MB.
+    words = r"p=100 units on n=3 .* 0.00415 GB, more than 0.0005; lower n, or p to 34$"
     with pytest.raises(InputError, match=words):
         remaining_decrease(w, w, x_ND, SIGMA, LAM)
 
