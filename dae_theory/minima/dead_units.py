@@ -33,14 +33,13 @@ from dae_theory.checks import (
 from dae_theory.relu.gaussian_moments import pair_moments, relu_mean, standard_margins, unit_columns
 from dae_theory.relu.loss import weights_or_uniform
 from dae_theory.relu.units import COLLINEAR_COSINE, live_units
-from dae_theory.solve.reduced import span_and_outside
+from dae_theory.solve.reduced import padded, program_size, span_and_outside
 
 MAX_STEPS = 300
 GRADIENT_TOLERANCE = 1e-8  # |∇G| on the sphere, relative to G, at which a start has arrived
 SHIFT = 0.1  # of starts at samples, units and sums: there, symmetry could hold an ascent still
 ARMIJO = 1e-4  # share of the increase promised by the gradient that a step must bring
 STEP_RANGE = 1e3  # longest step, and inverse of the shortest, in units of 1/G
-PAD = 8  # sizes are rounded up to multiples of it, so that similar problems share a compilation
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def dead_unit_certificate(
         value=value,
         ratio=value / lam,
         direction=frame_DR @ u_RS[:, best],
-        pull=frame_DR @ pull_RM[:, -PAD],
+        pull=frame_DR @ pull_RM[:, net[0].shape[1]],  # of the unit behind those of the net
         violates=value > lam * (1 + tolerance),
         elsewhere=float(np.max(peak_value_K, where=cosine_K <= COLLINEAR_COSINE, initial=0.0)),
         directions=frame_DR @ peak_RK,
@@ -252,9 +251,9 @@ def dead_unit_certificate(
 
 
 def _pad(array: np.ndarray) -> np.ndarray:
-    """Zeros up to a multiple of PAD along every axis. Zero features, units, samples of weight zero
+    """Zeros up to a `program_size` along every axis. Zero features, units, samples of weight zero
     and zero starts change nothing."""
-    return np.pad(array, [(0, -size % PAD) for size in array.shape])
+    return padded(array, tuple(map(program_size, array.shape)))
 
 
 def _starts(rng, count: int, x_NR, live_RL) -> Float[np.ndarray, "R S"]:

@@ -12,7 +12,7 @@ from dae_theory.checks import (
     check_weights,
 )
 from dae_theory.relu.loss import exact_loss
-from dae_theory.solve.reduced import frames_of_one_size
+from dae_theory.solve.reduced import few_units, frames_of_one_size
 
 _BATCH = 32  # columns of the Hessian computed at a time, fewer where N·P² of each is large
 _BATCH_ENTRIES = 10_000_000  # of the pair moments of a batch
@@ -81,7 +81,7 @@ def loss_and_gradient_norm(
     check_noise_and_decay(sigma, lam)
     weight_N = check_sample_weight(sample_weight, len(x_ND))
     with jax.enable_x64(True):
-        framed = frames_of_one_size(w1_DP, w2_DP, x_ND, weight_N)
+        framed = frames_of_one_size(*few_units(w1_DP, w2_DP), x_ND, weight_N)
         loss, gradient = value_and_grad(*framed, float(sigma), float(lam))
         return float(loss), float(np.linalg.norm(gradient))
 

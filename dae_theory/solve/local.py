@@ -19,7 +19,7 @@ from dae_theory.checks import (
 from dae_theory.solve.derivatives import stacked_loss
 from dae_theory.solve.lbfgs import Descent, lbfgs, lbfgs_many
 from dae_theory.solve.newton import Solution, polish
-from dae_theory.solve.reduced import distinct_samples, weight_frames
+from dae_theory.solve.reduced import distinct_samples, padded, weight_frames
 
 LANES = 16  # starts solved side by side; with many fewer or more, each takes longer
 
@@ -86,15 +86,18 @@ def solve_local_minima(
         raise InputError("starts: expected some of equal shapes")
     reduced = [weight_frames(np.stack([w1, w2]).astype(float), x_ND) for w1, w2, x_ND in starts]
     rank = max(weights.shape[1] for _, weights, _ in reduced)
-    weights_B2RP = np.stack([_padded(weights, 1, rank) for _, weights, _ in reduced])
-    x_BNR = np.stack([_padded(x_NR, 1, rank) for _, _, x_NR in reduced])
+    weights_B2RP = np.stack(
+        [padded(weights, (2, rank, weights.shape[2])) for _, weights, _ in reduced]
+    )
+    x_BNR = np.stack([padded(x_NR, (len(x_NR), rank)) for _, _, x_NR in reduced])
     problem = (np.full(x_BNR.shape[1], 1 / x_BNR.shape[1]), float(sigma), float(lam))
     turns = -(-len(starts) // LANES)
     lanes = -(-len(starts) // turns)
 
     def in_lanes(array_B):
         # A lane's turns are far apart in the batch: alike, and alike slow, starts are neighbours.
-        array = _padded(array_B, 0, turns * lanes)
+        # It is filled up with nets of zeros, which are stationary and done at once.
+        array = padded(array_B, (turns * lanes, *array_B.shape[1:]))
         return array.reshape(turns, lanes, *array.shape[1:]).swapaxes(0, 1)
 
     with jax.enable_x64(True):
@@ -107,11 +110,6 @@ def solve_local_minima(
             _solution(Descent(*end), frames, (x_NR, *problem), tol)
             for (frames, _, _), x_NR, *end in zip(reduced, x_BNR, *ends_B, strict=True)
         ]
-
-
-def _padded(array: np.ndarray, axis: int, size: int) -> np.ndarray:
-    """Zeros up to a size along one axis. A net of zeros is stationary, and done at once."""
-    return np.pad(array, [(0, (size - array.shape[i]) * (i == axis)) for i in range(array.ndim)])
 
 
 def _solution(end: Descent, frames: list[np.ndarray], problem: tuple, tol: float) -> Solution:

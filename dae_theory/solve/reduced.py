@@ -82,22 +82,22 @@ def frames_of_one_size(
     x_ND: Float[Array, "N D"],
     weight_N: Float[Array, " N"],
 ) -> tuple[Float[np.ndarray, "2 R Q"], Float[np.ndarray, "M R"], Float[np.ndarray, " M"]]:
-    """Weights of `few_units`, samples and their weights in the frames of `weight_frames`.
+    """Weights, samples and the weights of samples in the frames of `weight_frames`.
 
     Units of zeros, samples without weight and zeros along further directions, which add nothing to
     the loss, fill them up to a `program_size`.
     """
-    weights_2RQ, x_NR = np.stack(few_units(w1_DP, w2_DP)), np.asarray(x_ND, float)
-    rank = len(x_ND) + weights_2RQ.shape[2]
+    weights_2RP, x_NR = np.stack([w1_DP, w2_DP]), np.asarray(x_ND, float)
+    rank = len(x_ND) + weights_2RP.shape[2]
     if rank < len(w1_DP):
-        _, weights_2RQ, x_NR = weight_frames(weights_2RQ, x_ND)
+        _, weights_2RP, x_NR = weight_frames(weights_2RP, x_ND)
     n, directions, units = map(
-        program_size, (len(x_ND), min(rank, len(w1_DP)), weights_2RQ.shape[2])
+        program_size, (len(x_ND), min(rank, len(w1_DP)), weights_2RP.shape[2])
     )
     return (
-        _padded(weights_2RQ, (2, directions, units)),
-        _padded(x_NR, (n, directions)),
-        _padded(weight_N, (n,)),
+        padded(weights_2RP, (2, directions, units)),
+        padded(x_NR, (n, directions)),
+        padded(weight_N, (n,)),
     )
 
 
@@ -108,7 +108,8 @@ def program_size(count: int) -> int:
     return -(-count // step) * step
 
 
-def _padded(array: Float[Array, "..."], shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+def padded(array: Float[Array, "..."], shape: tuple[int, ...]) -> Float[np.ndarray, "..."]:
+    """The array with zeros behind it along each axis, up to ``shape``."""
     missing = [(0, size - has) for size, has in zip(shape, np.shape(array), strict=True)]
     return np.pad(np.asarray(array, float), missing)
 
