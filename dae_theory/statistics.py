@@ -80,13 +80,6 @@ def student_quantile(confidence: float, freedom: int) -> float:
     return float(scipy.special.stdtrit(freedom, (1 + confidence) / 2))
 
 
-def size_interval(signed: Interval) -> Interval:
-    """The size |v| of a signed value, with the interval that follows from the signed one's."""
-    _, low, high = signed
-    smallest = 0.0 if low <= 0 <= high else min(abs(low), abs(high))
-    return Interval(abs(signed.value), smallest, max(abs(low), abs(high)))
-
-
 def ratio_interval(above_N: Float[np.ndarray, " N"], below_N: Float[np.ndarray, " N"]) -> Interval:
     """Ratio of the means of paired values, with its interval by the delta method: Student's t of
     the residuals above − ratio·below."""

@@ -16,12 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.statistics import (
-    Interval,
-    grouped_share_interval,
-    mean_interval,
-    size_interval,
-)
+from dae_theory.statistics import Interval, grouped_share_interval, mean_interval
 
 
 class Verdict(StrEnum):
@@ -131,7 +126,8 @@ class Measured:
         single entry is a deterministic measurement. Never negative, unless ``signed``.
       seeds: the seeds averaged over; empty when no randomness is left.
       note: one line for the reader, in which ``details`` are filled in by name.
-      signed: errors are differences with their sign; the error is the size of their mean.
+      signed: errors are differences with their sign, and so is their mean, of which the tolerance
+        bounds the size.
       cases: each error is a share of this many yes-or-no cases; 0 when it is none.
       details: numbers of the note, averaged over data sets where there are several.
     """
@@ -147,11 +143,8 @@ class Measured:
 
     @property
     def error(self) -> float:
-        """Mean error over seeds; its size where errors are signed."""
-        if not np.size(self.errors):
-            return float("nan")
-        mean = float(np.mean(self.errors))
-        return abs(mean) if self.signed else mean
+        """Mean error over seeds."""
+        return average(self.errors)
 
     @property
     def interval(self) -> Interval | None:
@@ -160,8 +153,7 @@ class Measured:
             return None
         if self.cases:
             return grouped_share_interval(self.errors, self.cases)
-        interval = mean_interval(self.errors, symmetric=self.signed)
-        return size_interval(interval) if self.signed else interval
+        return mean_interval(self.errors, symmetric=self.signed)
 
     @property
     def words(self) -> str:
@@ -342,10 +334,12 @@ def judge(measured: Measured, tolerance: float) -> Verdict:
         return Verdict.FAILS
     interval = measured.interval
     if interval is None:
-        return Verdict.HOLDS if measured.error <= tolerance else Verdict.FAILS
-    if interval.high <= tolerance:
+        return Verdict.HOLDS if abs(measured.error) <= tolerance else Verdict.FAILS
+    low, high = interval.low, interval.high
+    if measured.signed:  # of the size of the error
+        low, high = max(low, -high), max(high, -low)
+    if high <= tolerance:
         return Verdict.HOLDS
-    low = interval.low
     if not (measured.signed or measured.cases) and np.all(measured.errors > 0):
         low = max(low, float(np.exp(mean_interval(np.log(measured.errors), symmetric=True).low)))
     return Verdict.FAILS if low > tolerance else Verdict.INCONCLUSIVE

@@ -18,7 +18,6 @@ from dae_theory.statistics import (
     mean_interval,
     ratio_interval,
     share_interval,
-    size_interval,
 )
 
 # --- means ---------------------------------------------------------------------------------------
@@ -64,18 +63,6 @@ def test_intervals_of_means_move_and_grow_with_the_values():
     mean, low, high = mean_interval(values)
     np.testing.assert_allclose(mean_interval(3 * values + 1), 3 * np.array([mean, low, high]) + 1)
     np.testing.assert_allclose(mean_interval(-values), [-mean, -high, -low])
-
-
-@pytest.mark.parametrize(
-    ("signed", "size"),
-    [
-        (Interval(0.1, -0.2, 0.4), Interval(0.1, 0.0, 0.4)),
-        (Interval(-0.3, -0.5, -0.1), Interval(0.3, 0.1, 0.5)),
-        (Interval(-0.1, -0.5, 0.3), Interval(0.1, 0.0, 0.5)),
-    ],
-)
-def test_size_of_a_signed_value(signed, size):
-    assert size_interval(signed) == size
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, np.nan], [1.0, np.inf]])

@@ -25,10 +25,8 @@ def test_means(count):
 
 
 @pytest.mark.parametrize("count", coverage.COUNTS)
-def test_sizes_and_ratios(count):
-    assert within(coverage.of_sizes(0.0, count, REPEATS))
-    assert within(coverage.of_sizes(0.5, count, REPEATS))
-    assert within(coverage.of_sizes(2.0, count, REPEATS))
+def test_symmetric_values_and_ratios(count):
+    assert within(coverage.of_symmetric(count, REPEATS))
     assert within(coverage.of_ratios(count, REPEATS))
 
 

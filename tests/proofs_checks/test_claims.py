@@ -46,7 +46,11 @@ def test_signed_errors_are_judged_by_the_size_of_their_mean():
     assert judge(measured(differences, signed=True), 0.9) is Verdict.HOLDS
     assert judge(measured(np.abs(differences)), 0.9) is not Verdict.HOLDS
     assert judge(measured([-2.0, -2.1, -1.9], signed=True), 1.0) is Verdict.FAILS
-    assert measured([-2.0, -2.2], signed=True).error == pytest.approx(2.1)
+    assert judge(measured([-2.0, -2.1, -1.9], signed=True), 2.0) is Verdict.INCONCLUSIVE
+    assert judge(measured([-2.0], signed=True), 1.0) is Verdict.FAILS
+    found = measured([-2.0, -2.2], signed=True)
+    assert found.error == pytest.approx(-2.1)
+    assert found.interval.low < -2.1 < found.interval.high < 0
 
 
 def test_counts_of_none_have_an_interval():
