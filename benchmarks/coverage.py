@@ -25,7 +25,7 @@ from dae_theory.statistics import (
 
 COUNTS = (2, 3, 4, 5, 6, 8, 16, 30)  # seeds, nets, data sets and models in use
 AREAS = (0.5, 0.7, 0.85, 0.95)
-GROUPS = ((5, 5), (5, 20), (5, 100), (20, 100), (200, 200))  # positives and negatives in use
+GROUPS = ((5, 5), (5, 20), (5, 100), (20, 100), (200, 200), (1000, 1000))  # positives, negatives
 SHARES = (0.02, 0.1, 0.3, 0.5)
 IMAGES = (8, 24)  # memorized and other images of each model
 SPREAD = 0.5  # of models

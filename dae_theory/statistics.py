@@ -16,7 +16,7 @@ from dae_theory.checks import InputError
 CONFIDENCE = 0.95
 # What may fall outside an end, for few values, as a share of what else may; simulated
 # (`benchmarks.coverage`): see `mean_interval`.
-TAILS = {2: 0.7, 3: 0.6, 4: 0.4, 5: 0.6, 6: 0.8}
+TAILS = {2: 0.75, 3: 0.6, 4: 0.4, 5: 0.6, 6: 0.8}
 FEWEST_WITH_SIDES = 4  # values whose skewness says which end that is; of fewer, both
 # How many values Newcombe's spread of scores counts for: see `area_under_roc_interval`.
 SHAPE_PRIOR, SCALE_PRIOR = 8, 100

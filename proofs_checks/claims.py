@@ -16,7 +16,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from dae_theory.statistics import Interval, grouped_share_interval, mean_interval
+from dae_theory.statistics import (
+    Interval,
+    grouped_area_interval,
+    grouped_share_interval,
+    mean_interval,
+)
 
 
 class Verdict(StrEnum):
@@ -122,13 +127,16 @@ class Measured:
 
     Attributes:
       measured, predicted: the quantity in question, averaged over seeds.
-      errors: (S,) distance between the two (or shortfall), one entry an independent seed; a
-        single entry is a deterministic measurement. Never negative, unless ``signed``.
+      errors: (S,) distance between the two, or what is missing to a bound (negative where more is
+        there than needs be), one entry an independent seed; a single entry is a deterministic
+        measurement.
       seeds: the seeds averaged over; empty when no randomness is left.
       note: one line for the reader, in which ``details`` are filled in by name.
       signed: errors are differences with their sign, and so is their mean, of which the tolerance
         bounds the size.
       cases: each error is a share of this many yes-or-no cases; 0 when it is none.
+      pairs: positives and negatives of all seeds together, where each error is one minus an area
+        under the ROC curve.
       details: numbers of the note, averaged over data sets where there are several.
     """
 
@@ -139,6 +147,7 @@ class Measured:
     note: str = ""
     signed: bool = False
     cases: int = 0
+    pairs: tuple[int, int] | None = None
     details: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -153,6 +162,9 @@ class Measured:
             return None
         if self.cases:
             return grouped_share_interval(self.errors, self.cases)
+        if self.pairs:
+            area, low, high = grouped_area_interval(1 - np.asarray(self.errors), *self.pairs)
+            return Interval(1 - area, 1 - high, 1 - low)
         return mean_interval(self.errors, symmetric=self.signed)
 
     @property
@@ -306,6 +318,7 @@ def over_data_sets(found: Sequence[Measured], drawn: int) -> Measured:
         errors=np.array([average(m.errors) for m in found]),
         seeds=tuple(seed for m in found for seed in m.seeds),
         note=f"{first.note}; {note}" if first.note else note,
+        pairs=first.pairs and tuple(np.sum([m.pairs for m in found], axis=0).tolist()),
         details={name: float(np.mean([m.details[name] for m in found])) for name in first.details},
     )
 
@@ -334,12 +347,14 @@ def judge(measured: Measured, tolerance: float) -> Verdict:
         return Verdict.FAILS
     interval = measured.interval
     if interval is None:
-        return Verdict.HOLDS if abs(measured.error) <= tolerance else Verdict.FAILS
+        error = abs(measured.error) if measured.signed else measured.error
+        return Verdict.HOLDS if error <= tolerance else Verdict.FAILS
     low, high = interval.low, interval.high
     if measured.signed:  # of the size of the error
         low, high = max(low, -high), max(high, -low)
     if high <= tolerance:
         return Verdict.HOLDS
-    if not (measured.signed or measured.cases) and np.all(measured.errors > 0):
+    is_of_size = not (measured.signed or measured.cases or measured.pairs)
+    if is_of_size and np.all(measured.errors > 0):
         low = max(low, float(np.exp(mean_interval(np.log(measured.errors), symmetric=True).low)))
     return Verdict.FAILS if low > tolerance else Verdict.INCONCLUSIVE
