@@ -1,7 +1,7 @@
 """How often do our 95% intervals cover the truth? ``python -m benchmarks.coverage``
 
 Prints, as a Markdown table, the share of simulated samples whose interval covers the truth, for
-every type of interval at the numbers of values, cases and positives in use. About 20 s.
+every type of interval at the numbers of values, cases and positives in use. Two to three minutes.
 """
 
 import sys

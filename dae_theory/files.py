@@ -128,6 +128,17 @@ def read_settings(path: Path, keys: Sequence[str] = ()) -> dict:
 
 
 @contextlib.contextmanager
+def damaged_unless_read(path: Path) -> Iterator[None]:
+    """Settings in which something else stands than is read from them are damaged: InputError."""
+    try:
+        yield
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: damaged ({error!r}); get it anew") from error
+
+
+@contextlib.contextmanager
 def reserve_folder(out: Path, settings: dict, what: str, process: int = 0) -> Iterator[None]:
     """Make a folder that of one computation, settings in config.json, and hold it.
 

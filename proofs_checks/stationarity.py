@@ -14,7 +14,7 @@ from proofs_checks.claims import Requirement
 from proofs_checks.nets import Nets
 
 MOVEMENT = 0.005  # half of the 1% that gains are held to: the other half is the theory's
-TURNING = 0.1  # a sine: the cosine is off by half of the 1% that columns are held to
+TURNING = 0.1  # the sine of an angle: the cosine is off by half of the 1% that columns are held to
 OF_OURS = "training was too short for these data: --trainer=exact goes to the minimum"
 OF_OTHERS = (
     "train longer, or to a smaller step; of a net that had biases, or was trained with another "

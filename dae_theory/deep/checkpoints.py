@@ -194,7 +194,7 @@ def load_checkpoint(name: str | Path) -> Checkpoint:
         card describes: truncated, altered, or of another network.
     """
     path = FOLDER / f"{name}.npz" if str(name) in SHIPPED else Path(name)
-    card_path = path.with_suffix(".json")
+    card_path = path.parent / f"{path.stem}.json"
     for file in (path, card_path):
         if not file.is_file():
             raise InputError(

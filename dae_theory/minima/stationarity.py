@@ -29,8 +29,8 @@ class Remaining(NamedTuple):
 
     ``decrease`` of the exact ``loss`` that is predicted; ``movement``: rms change of the outputs on
     noised samples that this allows, relative to their rms; ``grad_norm`` = ‖∇L‖_F; ``lowest``
-    curvature seen; ``fitting_lam``: the λ at which ‖∇L‖ is smallest; ``turning``: largest gradient
-    of a live unit over that of its own decay, about the sine of the angle that it has yet to turn.
+    curvature seen; ``fitting_lam``: the λ at which ‖∇L‖ is smallest; ``turning``: sine of
+    the largest angle that a live unit has yet to turn.
     """
 
     decrease: float
@@ -92,15 +92,21 @@ def remaining_decrease(
 def _turning(
     weights_2RQ: Float[np.ndarray, "2 R Q"], gradient_2RQ: Float[np.ndarray, "2 R Q"], lam: float
 ) -> float:
-    """Largest ‖∇_j L‖/2λ‖w_j‖ of live units j; infinite without decay."""
+    """Largest sine of the angle between encoder or decoder w_j of a live unit and the pull on it,
+    2λw_j − ∇_j L, of which at rest it is a multiple; infinite without decay."""
     live_Q = live_units(*weights_2RQ)
     if not live_Q.any():
         return 0.0
-    sizes_Q, slopes_Q = (
-        np.linalg.norm(each_2RQ[:, :, live_Q], axis=(0, 1))
-        for each_2RQ in (weights_2RQ, gradient_2RQ)
-    )
-    return float(np.max(slopes_Q / sizes_Q) / (2 * lam)) if lam > 0 else np.inf
+    if lam == 0:
+        return np.inf
+    weights_2RL, gradient_2RL = weights_2RQ[:, :, live_Q], gradient_2RQ[:, :, live_Q]
+    unit_2RL = weights_2RL / np.linalg.norm(weights_2RL, axis=1, keepdims=True)
+    pull_2RL = 2 * lam * weights_2RL - gradient_2RL
+    along_2L = np.sum(unit_2RL * pull_2RL, axis=1)
+    aside_2L = np.linalg.norm(pull_2RL - along_2L[:, None] * unit_2RL, axis=1)
+    # A unit without a pull, or pulled the other way, shrinks until it has turned.
+    angle_2L = np.where(along_2L > 0, np.arctan2(aside_2L, along_2L), np.pi / 2)
+    return float(np.max(np.sin(angle_2L)))
 
 
 def pairs_bytes(n: int, p: int) -> int:

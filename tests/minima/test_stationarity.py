@@ -62,6 +62,8 @@ def test_a_unit_beside_its_sample_has_yet_to_turn_by_the_sine_of_their_angle(cos
         return remaining_decrease(w, w, x_ND, sigma, lam).turning
 
     np.testing.assert_allclose(turning(0.035), sine, rtol=0.02)
+    longer = p.w1 * np.where(np.arange(N) == 1, 1.1, 1.0)
+    assert remaining_decrease(longer, longer, x_ND, sigma, lam).turning < 1e-6  # in place
     assert turning(0.03) < 0.01  # no live unit: below 1e-3 of the largest in energy
     assert remaining_decrease(p.w1, p.w2, x_ND, sigma, lam).turning < 1e-6
     assert np.isinf(remaining_decrease(p.w1, p.w2, x_ND, sigma, 0.0).turning)

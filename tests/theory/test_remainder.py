@@ -17,8 +17,8 @@ def test_exponent_of_a_known_law_is_recovered():
 def test_flip_weight_sums_over_samples_and_units_that_are_not_zero():
     x = np.array([[1.0, 0.0], [0.0, 2.0]])
     w1 = np.array([[3.0, 0.0, 0.0], [0.0, 0.5, 0.0]])
-    z = np.array([[10.0, 0.0], [0.0, 20.0]])  # sample × unit, σ = .1
-    assert flip_weight(w1, x, 0.1) == pytest.approx(np.sum(np.exp(-(z**2) / 2)))
+    z = np.array([[1.25, 0.0], [0.0, 2.5]])  # sample × unit, σ = .8
+    assert flip_weight(w1, x, 0.8) == pytest.approx(np.sum(np.exp(-(z**2) / 2)))
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from dae_theory.deep.ladder.nets import PLAIN
 from dae_theory.deep.ladder.rungs import LadderConfig, Rung
 from dae_theory.files import (
     check_described,
+    damaged_unless_read,
     read_settings,
     reserve_folder,
     write_described,
@@ -63,8 +64,9 @@ class Ladder:
         if not path.is_file():
             raise InputError(f"{path}: no such file; run python -m dae_theory.deep.ladder again")
         check_described(path, CARD, card["sha256"], "table")
-        text = path.read_bytes().decode()
-        return Ladder(folder, card, tuple(map(_parsed, csv.DictReader(io.StringIO(text)))))
+        with damaged_unless_read(path):
+            text = path.read_bytes().decode()
+            return Ladder(folder, card, tuple(map(_parsed, csv.DictReader(io.StringIO(text)))))
 
     @property
     def config(self) -> LadderConfig:

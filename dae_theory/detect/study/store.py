@@ -16,6 +16,7 @@ from dae_theory.detect.study.choose import KEYS, STATISTICS, best
 from dae_theory.detect.study.images import FREE, Labelled
 from dae_theory.files import (
     check_described,
+    damaged_unless_read,
     npz_bytes,
     read_npz,
     read_settings,
@@ -98,9 +99,9 @@ class Study:
         path = folder / TABLE
         arrays = read_npz(path)
         check_described(path, CARD, card["sha256"], "scores")
-        return Study(
-            folder, card, tuple(_model(i, facts, arrays) for i, facts in enumerate(card["models"]))
-        )
+        with damaged_unless_read(folder / CARD):
+            models = tuple(_model(i, facts, arrays) for i, facts in enumerate(card["models"]))
+        return Study(folder, card, models)
 
 
 def _model(index: int, facts: dict, arrays: dict[str, np.ndarray]) -> Model:

@@ -15,6 +15,7 @@ from jaxtyping import Bool
 
 from dae_theory.files import (
     check_described,
+    damaged_unless_read,
     npz_bytes,
     read_npz,
     read_settings,
@@ -93,25 +94,26 @@ class Study:
         path = folder / TABLE
         table = read_npz(path)
         check_described(path, CARD, card["sha256"], "numbers")
-        cases = tuple(
-            Case(
-                *(facts[name] for name in CASE),
-                tuple(facts["strengths"]),
-                {name: table[f"{facts['shape']}/{name}"][facts["row"]] for name in COLUMNS},
+        with damaged_unless_read(folder / CARD):
+            cases = tuple(
+                Case(
+                    *(facts[name] for name in CASE),
+                    tuple(facts["strengths"]),
+                    {name: table[f"{facts['shape']}/{name}"][facts["row"]] for name in COLUMNS},
+                )
+                for facts in card["cases"]
             )
-            for facts in card["cases"]
-        )
-        mitigated = tuple(
-            Mitigated(
-                facts["model"],
-                setting["way"],
-                setting["strength"],
-                facts["choosing"],
-                *(table[f"{facts['shape']}/{name}"][row] for name in OUTCOME),
+            mitigated = tuple(
+                Mitigated(
+                    facts["model"],
+                    setting["way"],
+                    setting["strength"],
+                    facts["choosing"],
+                    *(table[f"{facts['shape']}/{name}"][row] for name in OUTCOME),
+                )
+                for facts in card["mitigated"]
+                for row, setting in enumerate(facts["settings"])
             )
-            for facts in card["mitigated"]
-            for row, setting in enumerate(facts["settings"])
-        )
         return Study(folder, card, cases, mitigated)
 
     @property
