@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, Int, Real
 from dae_theory.checks import InputError, check_count, check_samples
 
 BLOCK = 1024
+FAR_BELOW = 0.5  # zero, in units of the other's highest values, which are not negative
 OTHER_UNITS = 10  # times the range of the training data: no longer the same units
 FEWEST_ROWS, MOST_ROWS = 10, 1000  # from which a range is taken
 COLLAPSED = 0.1  # share of distinct samples below which a model has collapsed
@@ -301,7 +302,8 @@ def _by_appearance(group_N) -> np.ndarray:
 
 
 def _check_units(samples_MD, train_ND, name: str) -> None:
-    """Raise InputError when one of both has ten times the range of the other.
+    """Raise InputError when one of both has ten times the range of the other, or reaches far below
+    zero where the other has no negative value, as images in [−1, 1] beside images in [0, 1].
 
     The range is from the 1st to the 99th percentile of all values: a few samples may be far off.
     Without one (collapsed samples), and of few samples, there is nothing to compare.
@@ -310,7 +312,11 @@ def _check_units(samples_MD, train_ND, name: str) -> None:
         return
     (low, high), (train_low, train_high) = (_percentiles(x) for x in (samples_MD, train_ND))
     ranges = sorted([high - low, train_high - train_low])
-    if ranges[0] > 0 and ranges[1] > OTHER_UNITS * ranges[0]:
+    is_larger = ranges[1] > OTHER_UNITS * ranges[0] > 0
+    is_shifted = (train_low < -FAR_BELOW * high < 0 and np.min(samples_MD) >= 0) or (
+        low < -FAR_BELOW * train_high < 0 and np.min(train_ND) >= 0
+    )
+    if is_larger or is_shifted:
         raise InputError(
             f"{name}: values are about {low:.3g} to {high:.3g}, those of train {train_low:.3g} to "
             f"{train_high:.3g}; bring both to the same units"

@@ -165,6 +165,15 @@ def test_other_units_are_refused(ours):
     nearest_two(far_off_ND, train_ND)
 
 
+def test_samples_around_zero_are_refused_beside_samples_above_zero():
+    train_ND = np.random.default_rng(0).uniform(-1, 1, (80, 20))
+    shifted_ND = (train_ND + 1) / 2
+    for pair in ((train_ND[:30], shifted_ND), (shifted_ND[:30], train_ND)):
+        with pytest.raises(InputError, match="bring both to the same units"):
+            nearest_two(*pair)
+    nearest_two(shifted_ND[:30] - 0.1, shifted_ND)  # a generator may be a little below
+
+
 def test_collapsed_samples_are_said():
     train_ND = gaussian(0, 50, 4)
     for samples_MD in (np.zeros((20, 4)), np.repeat(gaussian(1, 2, 4), 10, axis=0)):
