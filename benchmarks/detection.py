@@ -31,7 +31,7 @@ from dae_theory.detect.run import detect_memorized
 class Options:
     """What is timed."""
 
-    model: tuple[str, ...] = option(("hybrid-unet", "hybrid-text-dit"), "Shipped models.")
+    checkpoint: tuple[str, ...] = option(("hybrid-unet", "hybrid-text-dit"), "Shipped models.")
     images: int = option(1000, "Images whose score is timed.")
     rounds: int = option(15, "Of the three programs, after one that compiles.")
     calls: int = option(4, "Of each program in a round.")
@@ -115,7 +115,7 @@ def measure(options: Options) -> int:
         f"std of {options.images}, CPU s |"
     )
     print("|---|---|---|---|---|")
-    for name in options.model:
+    for name in options.checkpoint:
         checkpoint = load_checkpoint(name)
         found = ratios(checkpoint, options.rounds, options.calls)
         seconds = score_seconds(checkpoint, options.images)

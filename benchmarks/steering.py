@@ -25,7 +25,7 @@ from dae_theory.steer.nets import of_checkpoint
 class Options:
     """What is timed."""
 
-    model: tuple[str, ...] = option(("hybrid-unet", "hybrid-text-dit"), "Shipped models.")
+    checkpoint: tuple[str, ...] = option(("hybrid-unet", "hybrid-text-dit"), "Shipped models.")
     rounds: int = option(9, "Of the two programs, after one that compiles.")
     steps: int = option(6, "Of the sampler.")
 
@@ -70,7 +70,7 @@ def overhead(checkpoint: Checkpoint, rounds: int, steps: int) -> dict[str, float
 def measure(options: Options) -> int:
     """Print one line a model."""
     print(f"| model | {BATCH} samples, CPU s | steered |\n|---|---|---|")
-    for name in options.model:
+    for name in options.checkpoint:
         found = overhead(load_checkpoint(name), options.rounds, options.steps)
         print(f"| {name} | {found['plain_s']:.2f} | × {found['ratio']:.3f} |")
     return 0
