@@ -104,6 +104,9 @@ def extract_samples(
     - the largest share of the noisy sample's energy that a wrong gate passes; it is large when
       units are entangled and vanishes like exp(−z²/2) in the gate margin z.
     The first is a model, not a bound: errors that W1 and W2 share leave no trace in the weights.
+    Two uncertainties cover 85% of norms [14, 98] over eight trained nets of five images each, not
+    the 95% that they promise, and errors are 1.6 times as large as stated (claim
+    extraction/coverage, ``python -m proofs_checks.run --regime=memorize --verbose``).
     It is too small where training has not settled, as at a constant learning rate. A tied net
     cannot disagree with itself: where W1 = W2 to rounding, norm_errors are NaN, unknown, and
     direction_errors are 0 and say nothing either. Propagation is linear: read a norm error near

@@ -37,20 +37,21 @@ from proofs_checks.blocks import (
     predict_on,
     separable_blocks,
     separate_clusters,
+    tightened,
 )
 from proofs_checks.claims import Requirement, above
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
 from proofs_checks.draws import Draws, trained_together
 from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 from proofs_checks.nets import Nets, Progress, Training, nets_of
-from proofs_checks.stationarity import AT_MINIMUM, Stopped
+from proofs_checks.stationarity import AT_MINIMUM, Stopped, at_minimum
 
 N_DUPLICATED, N_SPREAD, ALPHA = 2, 2, 0.1
 PRIORS, RANK, DIMENSION = (0.1, 0.2, 0.4, 0.3), 4, 48
 DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 200, 12, 0.03
 DECAY = 0.2  # nλ relative to the smallest eigenvalue a block keeps
 # Repeated samples alone: how often each occurs, norms, σ, and nλ/n_ℓ of the rarest over its ‖x‖².
-COUNTS, NORMS, REPEATED_SIGMA, REPEATED_DECAY = (24, 48, 96), (1.0, 1.2, 1.4), 0.14, 0.1
+COUNTS, NORMS, REPEATED_SIGMA, REPEATED_DECAY = (24, 48, 96), (1.0, 1.2, 1.5), 0.16, 0.1
 
 
 @dataclass(frozen=True)
@@ -97,14 +98,31 @@ class Hybrid:
         return self.training.nets[self.first + data_set]
 
     @property
-    def duplicates(self) -> tuple[Problem, Nets, Int[np.ndarray, " L"]]:
-        """Samples that the gains of duplicates are measured on, nets, and the clusters that are
-        duplicates: the repeated samples, all of them, or the user's data."""
+    def stored(self) -> Problem:
+        """What gains of duplicates are measured on: the repeated samples, or the user's data."""
+        return self.problem if self.repeated is None else self.repeated
+
+    @cached_property
+    def tight_stored(self) -> Problem:
+        """The same for the exact statements."""
         if self.repeated is None:
-            return self.problem, self.nets, np.flatnonzero(self.duplicated)
+            return self.tight
+        return tightened(self.repeated, predict_on(self.repeated).margin)
+
+    @property
+    def stored_nets(self) -> Nets:
+        """The nets on them."""
+        if self.repeated is None:
+            return self.nets
         nets = self.replaced_repeated
-        nets = self._trained_on(1) if nets is None else nets
-        return self.repeated, nets, np.arange(len(self.repeated.widths))
+        return self._trained_on(1) if nets is None else nets
+
+    @property
+    def stored_clusters(self) -> Int[np.ndarray, " L"]:
+        """The clusters that are duplicates there: of the repeated samples all."""
+        if self.repeated is None:
+            return np.flatnonzero(self.duplicated)
+        return np.arange(len(self.repeated.widths))
 
     @property
     def has_nets(self) -> bool:
@@ -122,16 +140,19 @@ class Hybrid:
         return Stopped(self.nets, self.problem)
 
     @cached_property
+    def stopped_stored(self) -> Stopped:
+        """The nets on the repeated samples, where training left them."""
+        return Stopped(self.stored_nets, self.stored)
+
+    @cached_property
     def comparisons(self) -> list[Comparison]:
         """Each net beside (2) at the width that its blocks turned out to have."""
         return compare_at_measured_widths(self.nets, self.problem, self.predict)
 
-    @cached_property
-    def gains(self) -> Float[np.ndarray, " L"]:
-        """Gain of each duplicated sample, by (8) under test."""
-        p, _, duplicates = self.duplicates
+    def gains(self, p: Problem) -> Float[np.ndarray, " L"]:
+        """Gain of each duplicated sample of a problem, by (8) under test."""
         gains = []
-        for k in duplicates:
+        for k in self.stored_clusters:
             members = p.x[p.labels == k]
             norm = float(np.linalg.norm(members[0]))
             gains.append(self.predict_gain(norm, len(members), len(p.x), p.sigma, p.lam))
@@ -298,7 +319,13 @@ HAS_BOTH = Requirement(
     needs_others=True,
 )
 TIGHT = (*separable_blocks(EXACT_MARGIN, lambda e: e.tight), HAS_BOTH)
+TIGHT_STORED = (*separable_blocks(EXACT_MARGIN, lambda e: e.tight_stored), HAS_BOTH)
 TRAINED = (*separable_blocks(TRAINED_MARGIN), HAS_BOTH, AT_MINIMUM)
+STORED = (
+    *separable_blocks(TRAINED_MARGIN, lambda e: e.stored),
+    HAS_BOTH,
+    at_minimum("movement left on repeated samples", lambda e: e.stopped_stored),
+)
 SEPARATE = (*TRAINED, SOME_SEPARATE)
 REST_SEPARATE = (
     *TRAINED,

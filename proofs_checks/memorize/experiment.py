@@ -4,7 +4,7 @@ python -m proofs_checks.run --regime=memorize
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError
-from dae_theory.data import Dataset, centred
+from dae_theory.data import Dataset, centred, simplex
 from dae_theory.data.images import faces, patches
 from dae_theory.data.subsets import choose_samples
 from dae_theory.relu.optimize import TrainConfig
@@ -24,7 +24,7 @@ from dae_theory.weights.extract import Extraction, extract_samples
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import stored_decay, tightened
 from proofs_checks.claims import Requirement, above, at_least, below, given
-from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
+from proofs_checks.config import FIRST_JUDGING_SEED, DataUsed, RunConfig, data_used, load_data
 from proofs_checks.draws import Draws, trained_together
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
@@ -48,6 +48,22 @@ STEPS, LEARNING_RATE = 3000, 3e-3
 DRAWS = 2  # of noise a step: with one, a third of the nets end too far from a minimum
 UNSEEN = 95  # samples that no net was trained on, at most
 FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
+# Images that seeds of development chose, which judging seeds leave out: chosen_by(DEVELOPMENT).
+DEVELOPMENT = (*range(8), *range(100, 108))
+DEVELOPED = {
+    "faces": (
+        *(2, 3, 6, 17, 19, 21, 23, 25, 27, 29, 34, 38, 39, 41, 43, 44, 47, 49, 51, 54, 57, 61, 73),
+        *(75, 77, 78, 79, 86, 87, 89, 91, 96, 97, 98),
+    ),
+    "patches": (
+        *(3, 5, 7, 55, 91, 122, 124, 128, 132, 135, 147, 155, 174, 181, 195, 197, 224, 229, 253),
+        *(271, 277, 292, 311, 337, 342, 355, 362, 369, 372, 382, 389),
+    ),
+}
+# Noisy samples: how many, of what dimension, σ where the shortest has length 1, and the most that
+# others have. No five directions are far enough apart for as much noise.
+NOISY_N, NOISY_D, NOISY_SIGMA, NOISY_LONGEST = 3, 48, 0.16, 1.5
+NOISY_SHARE = 0.02  # of ‖x‖²: from this σ² on, an error of σ² shows in gains
 
 
 def shrinkage_and_noise(e: "Memorization") -> Float[np.ndarray, " 2"]:
@@ -102,6 +118,11 @@ class Memorization:
         return (replace(self.problem, x=np.tile(self.problem.x, (times, 1))),)
 
     @property
+    def noisy(self) -> "Memorization":
+        """The samples among which σ² is looked for in gains: the user's, if they are noisy."""
+        return self
+
+    @property
     def has_nets(self) -> bool:
         """Nets are there without further training."""
         return self.replaced is not None or self.training.done
@@ -124,8 +145,16 @@ class Memorization:
     @cached_property
     def shrinkage(self) -> float:
         """nλ relative to the smallest ‖x‖²."""
+        return self._of_smallest(len(self.problem.x) * self.problem.lam)
+
+    @property
+    def noise(self) -> float:
+        """σ² relative to the smallest ‖x‖²."""
+        return self._of_smallest(self.problem.sigma**2)
+
+    def _of_smallest(self, value: float) -> float:
         smallest = float(np.min(np.sum(self.problem.x**2, axis=1)))
-        return len(self.problem.x) * self.problem.lam / smallest if smallest > 0 else np.inf
+        return value / smallest if smallest > 0 else np.inf
 
     @cached_property
     def prediction(self) -> Prediction:
@@ -139,7 +168,7 @@ class Memorization:
     @cached_property
     def stopped(self) -> Stopped:
         """The nets, where training left them."""
-        return Stopped(self.nets, self.problem)
+        return Stopped(self.nets, *self.problems)
 
     @cached_property
     def comparisons(self) -> list[Comparison]:
@@ -201,7 +230,20 @@ class Memorization:
         return arrays
 
 
-def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
+@dataclass(frozen=True)
+class MemorizedImages(Draws):
+    """Images, and beside them ``noisy`` samples: σ² is less than a thousandth of an image's ‖x‖²,
+    and no gain of an image shows it."""
+
+    noisy: Draws
+
+    @property
+    def data(self) -> tuple[DataUsed, ...]:
+        """The samples of all draws, by name and hash."""
+        return (*super().data, *self.noisy.data)
+
+
+def build(config: RunConfig, progress: Progress) -> Memorization | MemorizedImages:
     """The experiment a config describes: load, choose samples; nets are trained when needed.
 
     Raises:
@@ -224,19 +266,40 @@ def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
         learning_rate=LEARNING_RATE,
         draws=DRAWS,
     )
-    return trained_together(draws, how, config, "training memorizing nets", progress, drawn=drawn)
+    what = "training memorizing nets"
+    images = trained_together(draws, how, config, what, progress, drawn=drawn)
+    if not drawn:
+        return images
+    noisy = [on_noisy_samples(seed) for seed in config.data_seeds]
+    solved, what = replace(config, trainer="exact"), "solving for nets of noisy samples"
+    how = TrainConfig(DEFAULT_P, NOISY_SIGMA, noisy[0].problem.lam)
+    return MemorizedImages(
+        images.draws, trained_together(noisy, how, solved, what, progress, drawn=True)
+    )
 
 
 def drawn_samples(seed: int, n: int) -> tuple[Dataset, Int[np.ndarray, " M"]]:
     """Faces for even seeds and patches of as many pixels for odd ones, centred, and the pool that
-    samples are chosen from: random ones, all where there are too few."""
+    samples are chosen from: random ones, all where there are too few, and for judging seeds none
+    that development chose."""
     name, size = ("faces", FACE_POOL) if seed % 2 == 0 else ("patches", PATCH_POOL)
     dataset = centred_images(name)
-    count = min(max(size, n), len(dataset.x))
-    if n > len(dataset.x):
-        raise InputError(f"n: {dataset.name} has {len(dataset.x)} samples, asked for {n}")
-    pool = np.random.default_rng(seed).choice(len(dataset.x), count, replace=False)
-    return dataset, np.sort(pool)
+    left_out = DEVELOPED[name] if seed >= FIRST_JUDGING_SEED else ()
+    images = np.setdiff1d(np.arange(len(dataset.x)), left_out)
+    if n > len(images):
+        raise InputError(f"n: {dataset.name} has {len(images)} samples, asked for {n}")
+    count = min(max(size, n), len(images))
+    return dataset, np.sort(np.random.default_rng(seed).choice(images, count, replace=False))
+
+
+def chosen_by(seeds: Iterable[int]) -> dict[str, tuple[int, ...]]:
+    """Images that the draws of these seeds choose, by the name of their data set."""
+    chosen: dict[str, set[int]] = {name: set() for name in DEVELOPED}
+    for seed in seeds:
+        dataset, pool_M = drawn_samples(seed, DEFAULT_N)
+        found, _ = choose_samples(dataset.x[pool_M], DEFAULT_N)
+        chosen[dataset.name].update(pool_M[found].tolist())
+    return {name: tuple(sorted(found)) for name, found in chosen.items()}
 
 
 @functools.cache
@@ -266,6 +329,22 @@ def experiment_on(
         unseen=dataset.x[rest] if len(rest) else gaussian_inputs(x_ND),
         dataset=dataset,
         note=note,
+    )
+
+
+def on_noisy_samples(seed: int) -> Memorization:
+    """Corners of a random simplex, scaled to different lengths, and as much noise as leaves them
+    separable."""
+    lengths_N = np.r_[1.0, np.random.default_rng(seed).uniform(1, NOISY_LONGEST, NOISY_N - 1)]
+    x_ND = simplex(NOISY_N, NOISY_D, seed=seed).x * lengths_N[:, None]
+    problem = Problem(x_ND, NOISY_SIGMA, stored_decay(x_ND, DECAY))
+    return Memorization(
+        problem,
+        problem,
+        DEFAULT_P,
+        unseen=gaussian_inputs(x_ND),
+        dataset=Dataset("simplex, scaled", x_ND),
+        note="noisy samples",
     )
 
 
@@ -309,11 +388,15 @@ def separable(
 
 
 TIGHT = separable(EXACT_MARGIN, lambda e: e.tight_z)
-TRAINED = (  # without decay, random components of the start are never forgotten
+DECAYING = (  # without decay, random components of the start are never forgotten
     *separable(TRAINED_MARGIN),
     above("lambda", 0, lambda e: e.problem.lam),
+)
+TRAINED = (*DECAYING, AT_MINIMUM, UNITS_AT_REST)
+NOISY = (
+    *DECAYING,
+    at_least("sigma^2/min|x|^2", NOISY_SHARE, lambda e: e.noise, needs_others=True),
     AT_MINIMUM,
-    UNITS_AT_REST,
 )
 LIVE = (*TRAINED, above("live units", 0, lambda e: fewest_live(e.nets), needs_others=True))
 FREE = (

@@ -24,6 +24,8 @@ from proofs_checks.regimes import all_regimes
 
 ROOT = Path(__file__).resolve().parents[2]
 FAR = 5  # tolerances
+# Claims on nets in whose gains every symbol of (5) and (8) shows as clearly.
+SHARP = ("cor3.2/noisy-gains", "cor3.4/duplicate-gains")
 DEFAULT, DATA, WEIGHTS = "default", "data", "weights"
 BY_NAME = {regime.name: regime for regime in all_regimes()}
 
@@ -152,5 +154,6 @@ def test_mutant_fails(regime, mode, claim, mutant):
     if "images" in result.unmet:
         pytest.skip("Fashion-MNIST is not on this machine")
     assert result.verdict is Verdict.FAILS, result.measured
-    if claim.tolerance_from is ROUNDING:  # what is known so well is missed by far
+    of_symbols = claim.id in SHARP and "units scaled" not in mutant.name
+    if claim.tolerance_from is ROUNDING or of_symbols:  # what is known so well is missed by far
         assert abs(result.measured.error) >= FAR * claim.tolerance, result.measured

@@ -8,7 +8,7 @@ import pytest
 from dae_theory import InputError
 from dae_theory.weights.read import SavedWeights
 from proofs_checks import hybrid
-from proofs_checks.blocks import predict_on
+from proofs_checks.blocks import TIGHT_MARGIN, predict_on
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.hybrid.experiment import (
@@ -24,6 +24,7 @@ from proofs_checks.hybrid.experiment import (
     repeated_problem,
 )
 from proofs_checks.monte_carlo import TRAINED_MARGIN
+from proofs_checks.nets import Nets, with_scaled_columns
 
 
 def built(**settings):
@@ -61,7 +62,7 @@ def test_one_unit_for_each_duplicate():
 def test_positively_correlated_data_are_vacuous_and_train_nothing(experiment):
     x_ND = 1 + 0.1 * np.random.default_rng(0).standard_normal((30, 12))
     problem = replace(experiment.problem, x=x_ND, labels=np.arange(30) % 4)
-    correlated = replace(experiment, problem=problem, tight=problem)
+    correlated = replace(experiment, problem=problem, tight=problem, repeated=None)
     for claim in hybrid.CLAIMS:
         result = check(claim, correlated)
         assert result.verdict is Verdict.VACUOUS
@@ -99,6 +100,21 @@ def test_repeated_samples_occur_unequally_often():
     shrinkage = len(p.x) * p.lam / COUNTS[0] / NORMS[0] ** 2
     np.testing.assert_allclose(shrinkage, REPEATED_DECAY)
     assert predict_on(p).margin > TRAINED_MARGIN
+
+
+def test_gains_of_duplicates_require_a_minimum_of_their_own_nets(experiment):
+    """Nets on the repeated samples are not judged short of a minimum, wherever others are."""
+    p, tight = experiment.repeated, experiment.tight_stored
+    np.testing.assert_allclose(predict_on(tight).margin, TIGHT_MARGIN)
+    ends = predict_on(p)
+    nets = Nets(ends.w1[None], ends.w2[None])
+    (claim,) = (c for c in hybrid.CLAIMS if c.id == "cor3.4/duplicate-gains")
+    others = with_scaled_columns(nets, np.ones((1, ends.w1.shape[1]), bool), 1.1, 1.1)
+    for stored, verdict in ((nets, Verdict.HOLDS), (others, Verdict.VACUOUS)):
+        result = check(claim, replace(experiment, replaced_repeated=stored))
+        assert result.verdict is verdict
+    assert list(result.unmet) == ["movement left on repeated samples"]
+    assert not experiment.training.done
 
 
 def test_both_data_sets_of_a_draw_are_trained_together():
