@@ -187,6 +187,35 @@ def test_fewer_units_than_samples_settle_a_large_set_at_once(monkeypatch):
     assert {tuple(check(c, experiment).unmet) for c in memorize.CLAIMS} == {("p/n",)}
 
 
+class NetsAskedForError(Exception):
+    """A measurement looks at nets."""
+
+
+class NoNets:
+    """A training that has no nets to show."""
+
+    done = False
+
+    @property
+    def nets(self):
+        raise NetsAskedForError
+
+
+@pytest.mark.parametrize("regime", ["memorize", "generalize", "hybrid"])
+def test_a_claim_that_looks_at_nets_requires_a_minimum(regime):
+    (regime,) = (known for known in all_regimes() if known.name == regime)
+    config = RunConfig(regime.name, seeds=1, first_seed=0)
+    whole = regime.build(config, lambda what, done, total: None)
+    for claim in regime.claims:
+        part = getattr(whole, claim.part) if claim.part else whole
+        looks = False
+        try:
+            claim.measure(replace(getattr(part, "draws", (part,))[0], training=NoNets()))
+        except NetsAskedForError:
+            looks = True
+        assert looks == any("movement left" in r.name for r in claim.requires), claim.id
+
+
 # Claims that hold of untrained nets, too, or are about others than the nets under test.
 NO_UNTRAINED_MUTANT = {
     "cor3.2/live-units",  # nothing that is dead comes back before training
