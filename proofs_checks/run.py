@@ -28,7 +28,7 @@ from proofs_checks.report import (
     summary_lines,
     write_files,
 )
-from proofs_checks.stationarity import AT_MINIMUM
+from proofs_checks.stationarity import is_about_nets
 
 NOTHING_CHECKED = "{} was checked: see 'not met' above for what claims need"
 
@@ -158,7 +158,7 @@ def finish(results: list[Result], wall_s: float, out: Path | None) -> int:
     """Print the summary, have the figures drawn; returns the exit status."""
     first, *by_kind = summary_lines(results)
     print("\n".join(["", f"{first}; {wall_s:.1f} s", *by_kind]))
-    on_nets = [result for result in results if AT_MINIMUM in result.claim.requires]
+    on_nets = [result for result in results if is_about_nets(result.claim)]
     if all(result.verdict is Verdict.VACUOUS for result in results):
         print(NOTHING_CHECKED.format("nothing"))
     elif on_nets and all(result.verdict is Verdict.VACUOUS for result in on_nets):

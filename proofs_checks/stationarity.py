@@ -10,7 +10,7 @@ import numpy as np
 
 from dae_theory.minima.stationarity import Remaining, remaining_decrease
 from dae_theory.theory.problem import Problem
-from proofs_checks.claims import Requirement
+from proofs_checks.claims import Claim, Requirement
 from proofs_checks.nets import Nets
 
 MOVEMENT = 0.005  # half of the 1% that gains are held to: the other half is the theory's
@@ -97,3 +97,8 @@ UNITS_AT_REST = Requirement(
     needs_others=True,
     advice=lambda e: e.stopped.longer,
 )
+
+
+def is_about_nets(claim: Claim) -> bool:
+    """The claim requires nets at a minimum."""
+    return any(requirement.name.startswith("movement left") for requirement in claim.requires)

@@ -12,7 +12,7 @@ from proofs_checks.claims import Claim, Kind, Measured, Mutant, Requirement, at_
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.mutants import instead, misprint
 from proofs_checks.stationarity import at_minimum
-from proofs_checks.steer.nets import NOISE_COURSE, Course, course
+from proofs_checks.steer.nets import NOISE_COURSE, UNTRAINED, Course, course
 from proofs_checks.steer.origin import FIXED_HERE
 from proofs_checks.steer.pairs import (
     DIMENSION,
@@ -311,7 +311,7 @@ CLAIMS = (
         "In trained nets the whole response, over strengths of either sign, is that of the flow.",
         trained_curve,
         0.01,
-        (GATES_STAY, NO_WINDOW, HALF, OTHER_WAY, ITSELF),
+        (GATES_STAY, NO_WINDOW, HALF, OTHER_WAY, ITSELF, UNTRAINED),
         requires=SOLVED,
     ),
     claim(
@@ -319,7 +319,7 @@ CLAIMS = (
         "In trained nets samples end halfway at the strength that the flow says.",
         trained_midpoint,
         0.05,
-        (GATES_STAY, NO_WINDOW, HALF, ITSELF),
+        (GATES_STAY, NO_WINDOW, HALF, ITSELF, UNTRAINED),
         requires=SOLVED,
     ),
     claim(
@@ -327,7 +327,7 @@ CLAIMS = (
         "Across blocks a stored sample hardly moves at first: the answer is a switch.",
         brittle,
         0.02,
-        (instead("a straight line", "seen", straightened), ITSELF),
+        (instead("a straight line", "seen", straightened), ITSELF, UNTRAINED),
         requires=SOLVED,
     ),
 )

@@ -6,7 +6,7 @@ noise; each level's net has a v of its own.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from dae_theory.theory.closed_forms import block_eigenvalues, spread_rotation
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.steering import Levels, Window
 from proofs_checks.blocks import predict_on
+from proofs_checks.claims import Mutant
 from proofs_checks.nets import Nets, Progress
 from proofs_checks.stationarity import Stopped
 
@@ -189,12 +190,37 @@ class LevelNets:
         )
         return Stopped(Nets(w1, w2, (self.seed,)), problem)
 
+    def random_start(self, units: int) -> tuple[np.ndarray, np.ndarray]:
+        """Random weights of so many units."""
+        shape = self.problem.x.shape[1], units
+        found = init_weights(jax.random.key(self.seed), *shape, scale=SCALE)
+        return tuple(np.asarray(w, float) for w in found)
+
     def _start(self) -> tuple[np.ndarray, np.ndarray]:
         if self.live:
-            shape = self.problem.x.shape[1], self.live
-            found = init_weights(jax.random.key(self.seed), *shape, scale=SCALE)
-            return tuple(np.asarray(w, float) for w in found)
+            return self.random_start(self.live)
         rng = np.random.default_rng([self.seed, 2])
         w_DP = predict_on(self.problem).w1
         size = PERTURBATION * np.sqrt(np.mean(w_DP**2))
         return tuple(w_DP + size * rng.standard_normal(w_DP.shape) for _ in range(2))
+
+
+@dataclass(frozen=True)
+class RandomNets(LevelNets):
+    """Random weights at all levels, in the place of nets that were solved for."""
+
+    @cached_property
+    def weights(self) -> tuple[Float[np.ndarray, "T D P"], Float[np.ndarray, "T D P"]]:
+        """W1 and W2 of every level."""
+        start = self.random_start(self.live or sum(self.problem.widths))
+        w1_TDP, w2_TDP = (np.repeat(w_DP[None], len(self.levels), axis=0) for w_DP in start)
+        return w1_TDP, w2_TDP
+
+
+def with_random_nets(e: Any) -> Any:
+    """An experiment on nets of the same sizes that were not trained."""
+    values = (getattr(e.solving, field.name) for field in fields(e.solving))
+    return replace(e, solving=RandomNets(*values))
+
+
+UNTRAINED = Mutant("untrained nets", with_random_nets)

@@ -25,7 +25,7 @@ from proofs_checks.steer.inside import (
     Inside,
     responses,
 )
-from proofs_checks.steer.nets import NOISE_COURSE, TRAINED_COURSE
+from proofs_checks.steer.nets import NOISE_COURSE, TRAINED_COURSE, UNTRAINED
 from proofs_checks.steer.origin import FIXED_HERE
 
 
@@ -185,21 +185,21 @@ CLAIMS = (
         "In trained nets the end moves along the concept at the rate κ.",
         trained_slope,
         0.02,
-        (OF_THE_STEERED, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY),
+        (OF_THE_STEERED, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY, UNTRAINED),
     ),
     claim(
         "within-response",
         "In trained nets generalized samples move in a straight line, as the theory says.",
         trained_response,
         0.01,
-        (SWITCH, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY),
+        (SWITCH, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY, UNTRAINED),
     ),
     claim(
         "shared-slope",
         "Stored samples that share a block are steered from one to the other at the rate κ.",
         trained_slope,
         0.02,
-        (OF_THE_STEERED, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY),
+        (OF_THE_STEERED, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY, UNTRAINED),
         part="shared",
     ),
     claim(
@@ -207,7 +207,7 @@ CLAIMS = (
         "Stored samples that share a block move in a straight line.",
         trained_response,
         0.01,
-        (SWITCH, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY),
+        (SWITCH, NO_WINDOW, UNIT_MEAN, HALF, OTHER_WAY, UNTRAINED),
         part="shared",
     ),
     claim(
@@ -215,7 +215,7 @@ CLAIMS = (
         "Memorized samples are brittle: hardly moved at first. Not those that share a block.",
         shared_brittle,
         0.02,
-        (OF_THE_STEERED,),
+        (OF_THE_STEERED, UNTRAINED),
         part="shared",
         expected=Verdict.FAILS,
     ),

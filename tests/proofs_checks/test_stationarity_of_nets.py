@@ -18,7 +18,7 @@ from proofs_checks.mutants import UNTRAINED
 from proofs_checks.nets import nets_of, untrained
 from proofs_checks.regimes import all_regimes
 from proofs_checks.run import main
-from proofs_checks.stationarity import AT_MINIMUM, MOVEMENT, UNITS_AT_REST
+from proofs_checks.stationarity import AT_MINIMUM, MOVEMENT, UNITS_AT_REST, is_about_nets
 
 D = P = 16
 SIGMA, LAM = 0.05, 0.005
@@ -161,6 +161,16 @@ def test_a_run_that_judged_nothing_says_so(tmp_path, capsys):
     assert "nothing was checked" not in capsys.readouterr().out
 
 
+def test_a_run_that_judged_no_nets_says_so(tmp_path, trained, capsys):
+    path, p = tmp_path / "net.npz", trained.problem
+    random = 0.3 * np.random.default_rng(0).standard_normal((2, D, P))
+    for w1, w2 in (random, (trained.w1, trained.w2)):
+        np.savez(path, W1=w1, W2=w2, X=p.x, sigma=p.sigma, lam=p.lam)
+        assert main(["run", "--regime=memorize", f"--weights={path}"]) == 0
+        said = "no claim about nets was checked" in capsys.readouterr().out
+        assert said == (w1 is not trained.w1)
+
+
 def test_vacuous_on_default_data_is_unexpected(monkeypatch, capsys):
     monkeypatch.setattr(memorize_experiment, "DEFAULT_SIGMA", 5.0)
     arguments = ["run", "--regime=memorize", "--claim=cor3.2/columns"]
@@ -213,7 +223,7 @@ def test_a_claim_that_looks_at_nets_requires_a_minimum(regime):
             claim.measure(replace(getattr(part, "draws", (part,))[0], training=NoNets()))
         except NetsAskedForError:
             looks = True
-        assert looks == any("movement left" in r.name for r in claim.requires), claim.id
+        assert looks == is_about_nets(claim), claim.id
 
 
 # Claims that hold of untrained nets, too, or are about others than the nets under test.
@@ -235,8 +245,8 @@ def test_every_claim_on_nets_requires_a_minimum_and_fails_untrained():
         for regime in all_regimes()
         for claim in (*regime.claims, *(regime.weights_claims or ()))
     }
-    on_nets = {name for name, claim in listed.items() if AT_MINIMUM in claim.requires}
-    assert len(on_nets) > 20
+    on_nets = {name for name, claim in listed.items() if is_about_nets(claim)}
+    assert len(on_nets) > 40
     named = {n: {mutant.name for mutant in listed[n].mutants} for n in on_nets}
     assert {n for n in on_nets if UNTRAINED.name not in named[n]} == NO_UNTRAINED_MUTANT
     assert set(LIVE) > set(TRAINED)
