@@ -61,7 +61,8 @@ def trained_together(
     user's data has all. The nets of an experiment are those from its ``first`` on.
     """
     starts = [(seed,) for seed in config.data_seeds] if drawn else [config.net_seeds]
-    each = [(p, seeds) for e, seeds in zip(draws, starts, strict=True) for p in e.problems]
+    problems = [e.problems for e in draws]
+    each = [(p, seeds) for of, seeds in zip(problems, starts, strict=True) for p in of]
     training = Training(
         tuple(p.x for p, _ in each),
         how,
@@ -72,7 +73,7 @@ def trained_together(
         progress,
     )
     trained, first = [], 0
-    for e in draws:
+    for e, of in zip(draws, problems, strict=True):
         trained.append(replace(e, training=training, first=first))
-        first += len(e.problems)
+        first += len(of)
     return Draws(tuple(trained)) if drawn else trained[0]

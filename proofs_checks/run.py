@@ -127,8 +127,8 @@ def run(
         results += found
         settings[regime.name] = experiment.settings
         data[regime.name] = experiment.data
-        read = [f"{used.name}: {used.read}" for used in experiment.data if used.read]
-        print_regime(regime.name, experiment.settings, read, found, verbose)
+        read = [f"{used.name}: {used.read}" for used in data[regime.name] if used.read]
+        print_regime(regime.name, settings[regime.name], read, found, verbose)
         if out is not None:
             arrays |= {f"{regime.name}/{name}": a for name, a in experiment.arrays.items()}
             wall_s = time.monotonic() - start
