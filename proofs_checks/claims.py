@@ -134,7 +134,7 @@ class Measured:
       note: one line for the reader, in which ``details`` are filled in by name.
       signed: errors are differences with their sign, and so is their mean, of which the tolerance
         bounds the size.
-      cases: each error is a share of this many yes-or-no cases; 0 when it is none.
+      cases: each error is a share of this many yes-or-no cases (on average); 0 when it is none.
       pairs: positives and negatives of all seeds together, where each error is one minus an area
         under the ROC curve.
       details: numbers of the note, averaged over data sets where there are several.
@@ -146,7 +146,7 @@ class Measured:
     seeds: tuple[int, ...] = ()
     note: str = ""
     signed: bool = False
-    cases: int = 0
+    cases: float = 0
     pairs: tuple[int, int] | None = None
     details: Mapping[str, float] = field(default_factory=dict)
 
@@ -157,14 +157,15 @@ class Measured:
 
     @property
     def interval(self) -> Interval | None:
-        """95% interval of the error over seeds; None for fewer than two."""
-        if np.size(self.errors) < 2 or not np.all(np.isfinite(self.errors)):
+        """95% interval of the error over seeds; None for fewer than two, but of an area, which is
+        uncertain in one model, too."""
+        if not (np.size(self.errors) and np.all(np.isfinite(self.errors))):
             return None
-        if self.cases:
-            return grouped_share_interval(self.errors, self.cases)
         if self.pairs:
             area, low, high = grouped_area_interval(1 - np.asarray(self.errors), *self.pairs)
             return Interval(1 - area, 1 - high, 1 - low)
+        if self.cases and np.size(self.errors) > 1:
+            return grouped_share_interval(self.errors, self.cases)
         return mean_interval(self.errors, symmetric=self.signed)
 
     @property

@@ -109,7 +109,7 @@ def stays_dead(e: DeadUnits) -> Measured:
     return Measured(
         measured=float(np.exp(np.mean(largest))),
         predicted=1.0,
-        errors=np.maximum(largest, 0.0),
+        errors=largest,
         seeds=seeds,
         note=f"norm at time {np.prod(LONG):.0f} relative to the start, largest of {share} "
         "units a seed; predicted: at most",

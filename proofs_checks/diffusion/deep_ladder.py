@@ -185,7 +185,7 @@ def where_nets_memorize(data: str) -> tuple[Claim, ...]:
             "Its Jacobian is more like the operator of that image alone than of its neighbours, "
             "and more like theirs than that of all",
             OWN,
-            0.1,
+            0.0,
             HOMOGENEOUS,
             neighbourhoods_exchanged("1", "all"),
             F_EMP_NETS,
@@ -207,9 +207,9 @@ def where_nets_generalize(data: str) -> tuple[Claim, ...]:
             statement=f"At held-out images the Jacobian of a deep ReLU net on {MOST:,} {ON[data]} "
             "is more like S(S+σ²)⁻¹ of the 1,000 nearest than of the 10 nearest, the label (where "
             "there are labels) or all, and more like that of the label than of all.",
-            requires=(passed_by(LOCAL_PCA, LOCAL[data], data, MOST, 0.1),),
+            requires=(passed_by(LOCAL_PCA, LOCAL[data], data, MOST, 0.0),),
             measure=worst_of(LOCAL[data], data, MOST),
-            tolerance=0.1,
+            tolerance=0.0,
             mutants=(neighbourhoods_exchanged("1000", "all"),),
             **shared,
         ),
