@@ -36,8 +36,9 @@ class Verdict(StrEnum):
 class Kind(StrEnum):
     """What a verdict is worth as evidence.
 
-    EXACT: nothing is random, and the tolerance is rounding. CONFIRMATORY: the tolerance was fixed
-    before the data that judge it were looked at. EXPLORATORY: it was chosen after looking; the
+    EXACT: nothing is random, and the tolerance is rounding, derived, or an accuracy that was asked
+    for. CONFIRMATORY: the tolerance was fixed before the data that judge it were looked at.
+    EXPLORATORY: it was chosen after looking, or the data were, or they are those of few models; the
     claim is reported, and never counted as evidence.
     """
 
@@ -58,6 +59,7 @@ class Origin:
 
 
 ROUNDING = Origin("rounding of float64")
+ACCURACY = Origin("accuracy that was asked for")
 LOOKED = Origin("chosen after looking")
 # The commit that fixed tolerances, counts of seeds and settings of generators, with seeds below
 # FIRST_JUDGING_SEED, before data sets and starts of any later seed were looked at.
@@ -202,7 +204,8 @@ class Claim:
       tolerance: largest error with which the claim holds.
       mutants: changes on which it must fail.
       kind: what its verdict is worth as evidence.
-      origin: where the tolerance comes from; confirmatory claims must say it.
+      origin: where the tolerance comes from; confirmatory claims must say it, and exact ones
+        whose tolerance is not rounding.
       expected: the verdict we believe in.
       part: attribute of the regime's experiment that the claim is about; empty for all of it.
       slow: checking it takes long for a test that always runs; its tests are run by hand.
