@@ -12,6 +12,7 @@ from proofs_checks.certify.dead_units_nets import (
     DIRECTIONS,
     LONG,
     SHORT,
+    UNITS,
     DeadUnits,
     NetAtClosedForm,
     clear_directions,
@@ -105,16 +106,15 @@ def pull_formula(e: DeadUnits) -> Measured:
 def stays_dead(e: DeadUnits) -> Measured:
     """Largest logarithmic growth of random small units at (5), for each seed."""
     problem, seeds = e.problems["simplex"], e.seeds
-    share = -(-DIRECTIONS // len(seeds))
-    u_DM = np.hstack([random_directions(seed, DIMENSION, share) for seed in seeds])
+    u_DM = np.hstack([random_directions(seed, DIMENSION, UNITS) for seed in seeds])
     growth_M, _ = grow_units(problem, u_DM, *LONG)
-    largest = np.max(growth_M.reshape(len(seeds), share), axis=1)
+    largest = np.max(growth_M.reshape(len(seeds), UNITS), axis=1)
     return Measured(
         measured=float(np.exp(np.mean(largest))),
         predicted=1.0,
         errors=largest,
         seeds=seeds,
-        note=f"norm at time {np.prod(LONG):.0f} relative to the start, largest of {share} "
+        note=f"norm at time {np.prod(LONG):.0f} relative to the start, largest of {UNITS} "
         "units a seed; predicted: at most",
     )
 
