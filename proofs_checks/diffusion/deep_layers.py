@@ -66,7 +66,7 @@ CLAIMS = (
         tolerance=0.05,
         mutants=(GROUPS, NETS),
         kind=Kind.EXPLORATORY,
-        expected=Verdict.INCONCLUSIVE,  # all have it, of four
+        expected=Verdict.INCONCLUSIVE,  # all have it, of five
         slow=True,
     ),
     Claim(
