@@ -36,8 +36,9 @@ class Verdict(StrEnum):
 class Kind(StrEnum):
     """What a verdict is worth as evidence.
 
-    EXACT: nothing is random, and the tolerance is rounding. CONFIRMATORY: the tolerance was fixed
-    before the data that judge it were looked at. EXPLORATORY: it was chosen after looking; the
+    EXACT: nothing is random, and the tolerance is rounding, derived, or an accuracy that was asked
+    for. CONFIRMATORY: the tolerance was fixed before the data that judge it were looked at.
+    EXPLORATORY: it was chosen after looking, or the data were, or they are those of few models; the
     claim is reported, and never counted as evidence.
     """
 
@@ -58,6 +59,7 @@ class Origin:
 
 
 ROUNDING = Origin("rounding of float64")
+ACCURACY = Origin("accuracy that was asked for")
 LOOKED = Origin("chosen after looking")
 # The commit that fixed tolerances, counts of seeds and settings of generators, with seeds below
 # FIRST_JUDGING_SEED, before data sets and starts of any later seed were looked at.
@@ -134,7 +136,7 @@ class Measured:
       note: one line for the reader, in which ``details`` are filled in by name.
       signed: errors are differences with their sign, and so is their mean, of which the tolerance
         bounds the size.
-      cases: each error is a share of this many yes-or-no cases; 0 when it is none.
+      cases: each error is a share of this many yes-or-no cases (on average); 0 when it is none.
       pairs: positives and negatives of all seeds together, where each error is one minus an area
         under the ROC curve.
       details: numbers of the note, averaged over data sets where there are several.
@@ -146,7 +148,7 @@ class Measured:
     seeds: tuple[int, ...] = ()
     note: str = ""
     signed: bool = False
-    cases: int = 0
+    cases: float = 0
     pairs: tuple[int, int] | None = None
     details: Mapping[str, float] = field(default_factory=dict)
 
@@ -157,14 +159,15 @@ class Measured:
 
     @property
     def interval(self) -> Interval | None:
-        """95% interval of the error over seeds; None for fewer than two."""
-        if np.size(self.errors) < 2 or not np.all(np.isfinite(self.errors)):
+        """95% interval of the error over seeds; None for fewer than two, but of an area, which is
+        uncertain in one model, too."""
+        if not (np.size(self.errors) and np.all(np.isfinite(self.errors))):
             return None
-        if self.cases:
-            return grouped_share_interval(self.errors, self.cases)
         if self.pairs:
             area, low, high = grouped_area_interval(1 - np.asarray(self.errors), *self.pairs)
             return Interval(1 - area, 1 - high, 1 - low)
+        if self.cases and np.size(self.errors) > 1:
+            return grouped_share_interval(self.errors, self.cases)
         return mean_interval(self.errors, symmetric=self.signed)
 
     @property
@@ -201,7 +204,8 @@ class Claim:
       tolerance: largest error with which the claim holds.
       mutants: changes on which it must fail.
       kind: what its verdict is worth as evidence.
-      origin: where the tolerance comes from; confirmatory claims must say it.
+      origin: where the tolerance comes from; confirmatory claims must say it, and exact ones
+        whose tolerance is not rounding.
       expected: the verdict we believe in.
       part: attribute of the regime's experiment that the claim is about; empty for all of it.
       slow: checking it takes long for a test that always runs; its tests are run by hand.

@@ -93,7 +93,7 @@ def area_over_models(questions: Sequence[Question]) -> Interval:
     Raises:
       InputError: for no model, or a model without positives, negatives or calibration images.
     """
-    return grouped_area_interval(_values(area, questions), *_clusters(questions))
+    return grouped_area_interval(_values(area, questions), *clusters(questions))
 
 
 def detected_over_models(questions: Sequence[Question]) -> Interval:
@@ -103,7 +103,7 @@ def detected_over_models(questions: Sequence[Question]) -> Interval:
       InputError: as `area_over_models`.
     """
     shares_S = _values(detected, questions)
-    return grouped_share_interval(shares_S, _clusters(questions)[0] / len(questions))
+    return grouped_share_interval(shares_S, clusters(questions)[0] / len(questions))
 
 
 def false_alarms_over_models(questions: Sequence[Question]) -> Interval:
@@ -113,7 +113,7 @@ def false_alarms_over_models(questions: Sequence[Question]) -> Interval:
       InputError: as `area_over_models`.
     """
     shares_S = _values(false_alarms, questions)
-    return grouped_share_interval(shares_S, _clusters(questions)[1] / len(questions))
+    return grouped_share_interval(shares_S, clusters(questions)[1] / len(questions))
 
 
 def paired_difference(first: Sequence[Question], second: Sequence[Question]) -> Interval | None:
@@ -144,7 +144,7 @@ def _values(
     return np.array([statistic(question) for question in questions])
 
 
-def _clusters(questions: Sequence[Question]) -> tuple[int, int]:
+def clusters(questions: Sequence[Question]) -> tuple[int, int]:
     """Clusters that have positives, and that have negatives, of all models."""
     return (
         sum(len(np.unique(question.positive_cluster)) for question in questions),

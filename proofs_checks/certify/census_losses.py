@@ -1,4 +1,4 @@
-"""Census of local minima: none found is below (5), and all others are (5) on fewer samples."""
+"""Census of local minima: is any below (5), and are all others (5) on fewer samples?"""
 
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from proofs_checks.certify.census_study import (
     settled,
     words,
 )
-from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant
+from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, Verdict
 from proofs_checks.mutants import DOUBLE_SIGMA, HALF_LAMBDA
 
 SAME_LOSS = 1e-6  # relative
@@ -112,6 +112,8 @@ CLAIMS = (
         measure=subsets,
         tolerance=SAME_LOSS,
         mutants=(HALF_LAMBDA, DOUBLE_SIGMA, ENTANGLED),
+        # One start of seed 1000 ends elsewhere, in an entangled minimum at β = −1/3.
+        expected=Verdict.INCONCLUSIVE,
         kind=Kind.CONFIRMATORY,
         origin=FIXED,
         part="census",

@@ -24,7 +24,7 @@ from dae_theory.relu.optimize import TrainConfig, make_optimizer, train_steps
 N, SIGMA, LAM = 4, 0.03, 0.005
 DIMENSION = N + 1  # all directions orthogonal to the samples are alike
 COSINES = (-1 / (N - 1), -0.2, -0.1, 0.0, 0.1, 0.3)
-QUICK_COSINES = (-0.2, 0.0, 0.3)
+QUICK_COSINES = (COSINES[0], 0.0, 0.3)
 DRAWS = {1: 3, 2: 1, 4: 1}  # of each kind for a seed, by p/n: most where shares are least clear
 SCALES = (0.1, 2.0)  # norm of a column at the start
 DESCENTS = {  # learning rate and steps; L-BFGS is part of the solver

@@ -160,6 +160,11 @@ def in_one_only(minimum: Minimum) -> bool:
     return minimum.memorizes_weights != minimum.memorizes_output
 
 
+def is_unshared(minimum: Minimum) -> bool:
+    """No unit serves several samples."""
+    return minimum.kind != "entangled"
+
+
 def is_forgetful(minimum: Minimum) -> bool:
     """Some sample activates no unit."""
     return minimum.kind == "forgetful"

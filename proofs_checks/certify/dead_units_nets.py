@@ -41,6 +41,7 @@ SIMPLEX_N, PAIR_COSINE, FACES = 8, -0.3, 5
 BLOCK_SIGMA, BLOCK_DECAY, BLOCK_SPREAD = 0.003, 0.5, 0.03
 STARTS, QUICK_STARTS = 256, 64
 DIRECTIONS = 32  # at which the formula is compared, and small units are started
+UNITS = 8  # small ones that each seed draws
 SMALL = 1e-4  # norm of each column of a small unit
 SHORT, LONG = (0.01, 10), (0.25, 400)  # gradient descent: step size, steps
 

@@ -171,7 +171,7 @@ def on_default_data(config: RunConfig) -> Certificates:
         rotations=Rotations(tuple(rotated), seeds),
         pair=pair.pair_at(pair.COSINE),
         planted=Planted(),
-        dead_units=dead_units_nets.build(seeds, config.quick),
+        dead_units=dead_units_nets.build(config.data_seeds, config.quick),
         census=census_study.build(seeds, config.quick),
         reach=reach_curves.build(seeds, config.quick),
         data=(

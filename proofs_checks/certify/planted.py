@@ -15,7 +15,7 @@ from dae_theory.minima.existence import hessian_lipschitz
 from dae_theory.solve.local import solve_local_minima
 from dae_theory.theory.closed_forms import predict_memorization
 from dae_theory.theory.symmetry import flat_directions, rotation_directions
-from proofs_checks.claims import Claim, Kind, Measured
+from proofs_checks.claims import ACCURACY, Claim, Kind, Measured
 from proofs_checks.monte_carlo import exact_loss_value
 from proofs_checks.mutants import instead
 
@@ -185,6 +185,7 @@ CLAIMS = (
         source="docs/THEORY.md#census",
         measure=saddle,
         tolerance=1e-6,
+        origin=ACCURACY,
         mutants=(instead("stationary points taken for minima", "settle", solve_local_minima),),
         kind=Kind.EXACT,
         part="planted",

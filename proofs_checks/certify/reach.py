@@ -130,13 +130,13 @@ def are_drawn(reach: Reach) -> Bool[np.ndarray, "V S"]:
 
 
 def drawn(reach: Reach) -> Measured:
-    """Share of these points whose minimizer is accurate all the same, for each seed."""
+    """What the minimizer of these points, of each seed that has any, misses to be inaccurate;
+    negative where it is farther off. The nearest decides."""
     curve, drawn_VS = reach.curve("shared"), are_drawn(reach)
-    stay_VS = drawn_VS & (curve.error <= ACCURATE)
     left = np.sum(~drawn_VS & (curve.error > ACCURATE))
     note = f"drawn away: {np.sum(drawn_VS)} of {drawn_VS.size} points; {left} others left, too"
-    share_S = stay_VS.sum(axis=0) / np.maximum(drawn_VS.sum(axis=0), 1)
-    return of_errors(reach, share_S, note)
+    nearest_S = np.min(np.where(drawn_VS, curve.error, np.inf), axis=0)[drawn_VS.any(axis=0)]
+    return of_errors(reach, ACCURATE - nearest_S, note)
 
 
 def with_margin(*names: str, margin: float = REACH_MARGIN) -> tuple[Requirement, ...]:

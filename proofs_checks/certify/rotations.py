@@ -22,7 +22,7 @@ from dae_theory.solve.newton import newton_along_rotations
 from dae_theory.theory.problem import Problem
 from dae_theory.theory.separability import gate_margin
 from proofs_checks.blocks import at_margin, predict_on
-from proofs_checks.claims import Claim, Kind, Measured, Mutant
+from proofs_checks.claims import Claim, Kind, Measured, Mutant, Origin
 
 ROTATION_SCALE = 0.2  # of random angles
 ROTATION_MARGIN = 4.0  # where the loss tells rotations apart well above rounding
@@ -189,10 +189,10 @@ CLAIMS = (
         "proved on the first mixture at z = 4.",
         source="docs/THEORY.md#rotations",
         measure=rotated_minimizer,
-        # Rounding of the gradient over the curvature along rotations (note).
         tolerance=1e-5,
         mutants=(Mutant("random O", lambda r: replace(r, descends=False)),),
         kind=Kind.EXACT,
+        origin=Origin("rounding of the gradient over the curvature along rotations"),
         part="rotations",
         slow=True,
     ),

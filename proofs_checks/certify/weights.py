@@ -15,7 +15,7 @@ from dae_theory.solve.newton import Solution
 from dae_theory.theory.problem import Problem
 from proofs_checks.certify.certified import shrink_unit
 from proofs_checks.certify.closed_forms import verdict_in_words
-from proofs_checks.claims import Claim, Kind, Measured, Mutant, above
+from proofs_checks.claims import ACCURACY, Claim, Kind, Measured, Mutant, above
 from proofs_checks.monte_carlo import exact_loss_value
 from proofs_checks.nets import Nets, fewest_live
 from proofs_checks.stationarity import AT_MINIMUM, Stopped
@@ -114,6 +114,7 @@ CLAIMS = (
         requires=AT_REST,
         measure=trained_dead_units,
         tolerance=1e-6,
+        origin=ACCURACY,
         mutants=(Mutant("first live unit taken away", lambda t: replace(t, shrunk=True)),),
         kind=Kind.EXACT,
         part="trained",

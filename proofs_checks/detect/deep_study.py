@@ -9,9 +9,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from dae_theory.detect.evaluate import area
+from dae_theory.detect.evaluate import area, clusters
 from dae_theory.detect.study.images import TOLD
-from dae_theory.detect.study.report import TRAINING, question
+from dae_theory.detect.study.report import TRAINING, questions
 from dae_theory.detect.study.store import Model, Study
 from proofs_checks.claims import Measured, Requirement, at_least
 from proofs_checks.parts import DeepStudy
@@ -50,8 +50,7 @@ def some_models(count: int, which: Which) -> Requirement:
 
 def areas(models: Sequence[Model], detector: str, kind: str = TRAINING) -> dict[str, float]:
     """AUROC by the model's name, of those that were asked."""
-    found = {f"{m.name}@{m.step}": question(m, detector, kind) for m in models}
-    return {name: area(one) for name, one in found.items() if one is not None}
+    return {name: area(one) for name, one in questions(models, detector, kind).items()}
 
 
 def separates(detector: str, which: Which, kind: str = TRAINING) -> Callable[[DeepStudy], Measured]:
@@ -59,7 +58,9 @@ def separates(detector: str, which: Which, kind: str = TRAINING) -> Callable[[De
 
     def measure(e: DeepStudy) -> Measured:
         models = models_of(e, which)
-        return of_models(areas(models, detector, kind), models, 1.0)
+        asked = list(questions(models, detector, kind).values())
+        found = of_models(areas(models, detector, kind), models, 1.0)
+        return replace(found, pairs=clusters(asked))
 
     return measure
 

@@ -146,7 +146,7 @@ def at_worst_level(
     return Measured(
         float(1 + excess_ST[:, worst].mean()),
         1.0,
-        np.maximum(excess_ST[:, worst], 0),
+        excess_ST[:, worst],
         seeds,
         f"{what}, at the worst level, sigma = {SIGMAS[worst]:g}",
     )

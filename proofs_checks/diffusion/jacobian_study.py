@@ -306,10 +306,14 @@ def nets_there(
 
 
 def of_worst(
-    values: dict[str, np.ndarray], errors: dict[str, np.ndarray], predicted: float, what: str
+    values: dict[str, np.ndarray],
+    errors: dict[str, np.ndarray],
+    predicted: float,
+    what: str,
+    others: dict[str, int] | None = None,
 ) -> Measured:
     """What was measured of the net with the largest mean error, one entry an image; all nets in
-    the note."""
+    the note. ``others``: of how many other images each error is a share, by net."""
     worst = max(errors, key=lambda name: np.mean(errors[name]))
     means = listed({name: f"{np.mean(value):.3f}" for name, value in values.items()})
     return Measured(
@@ -317,6 +321,7 @@ def of_worst(
         predicted,
         np.asarray(errors[worst]),
         note=f"{what}; by net: {means}; interval over images of {worst}",
+        pairs=others and (len(errors[worst]), others[worst]),
     )
 
 

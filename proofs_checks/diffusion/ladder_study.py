@@ -119,11 +119,11 @@ def antisymmetric(ladder: Ladder, *rung) -> Found:
 
 
 def gain_between(ladder: Ladder, data: str, n: int, kind: str, depth: int) -> Found:
-    """Gain along the image, and its distance to the span from f_emp's best homogeneous relative
-    to (5), on the same images."""
+    """Gain along the image, and how far it is outside the span from f_emp's best homogeneous
+    relative to (5), on the same images; negative inside."""
     gain_S = ladder.values("training/gain", data, n, kind, depth)
     ends = [ladder.values("training/gain", data, n, exact) for exact in (HOMOGENEOUS, FIVE)]
-    outside_S = np.maximum(np.maximum(ends[0] - gain_S, gain_S - ends[1]), 0)
+    outside_S = np.maximum(ends[0] - gain_S, gain_S - ends[1])
     return Found(gain_S, float(np.mean(ends)), outside_S)
 
 
@@ -139,15 +139,17 @@ def trace_ratio(ladder: Ladder, data: str, n: int, kind: str, depth: int) -> Fou
 
 
 def in_order(points: str, *pairs: tuple[str, str]) -> Quantity:
-    """Cosine of the Jacobian with the operator of the last neighbourhood; the errors are the share
-    of pairs (less, more) of neighbourhoods whose cosines are not in that order."""
+    """Cosine of the Jacobian with the operator of the last neighbourhood; the error is the least
+    lead of a pair (less, more) of neighbourhoods, with the other sign: negative where the cosines
+    of all pairs are in that order."""
 
     def measure(ladder: Ladder, *rung) -> Found:
         def cosine(name: str) -> Float[np.ndarray, " S"]:
             return ladder.values(f"{points}/second moment/{name}/cosine", *rung)
 
-        wrong_PS = [cosine(less) >= cosine(more) for less, more in pairs]
-        return Found(cosine(pairs[-1][1]), 1.0, np.mean(wrong_PS, axis=0))
+        with np.errstate(invalid="ignore"):  # a Jacobian that is nearly 0 is like nothing
+            behind_PS = [cosine(less) - cosine(more) for less, more in pairs]
+        return Found(cosine(pairs[-1][1]), 1.0, np.max(behind_PS, axis=0))
 
     return measure
 

@@ -36,6 +36,14 @@ def one_cluster(values: Sequence[float]) -> Mixture:
 
 SPREAD, FLAT = one_cluster(SPECTRUM), one_cluster(np.ones(WIDTH))
 
+
+def drawn_cluster(seed: int) -> Mixture:
+    """The same with as many eigenvalues between the ends of SPECTRUM, evenly on a log scale."""
+    ends = np.log([SPECTRUM[-1], SPECTRUM[0]])
+    drawn = np.exp(np.random.default_rng([seed, 2]).uniform(*ends, len(SPECTRUM)))
+    return one_cluster(np.sort(drawn)[::-1])
+
+
 # --- formulas ------------------------------------------------------------------------------------
 
 printed_population = with_arguments(predict_generalization, {"sigma": np.sqrt})
@@ -77,9 +85,15 @@ class Fits:
     seeds: tuple[int, ...]
 
     @cached_property
+    def clusters(self) -> tuple[Mixture, ...]:
+        """One with eigenvalues of its own for each seed."""
+        return tuple(map(drawn_cluster, self.seeds))
+
+    @cached_property
     def spread_losses(self) -> Float[np.ndarray, " S"]:
-        """Test losses on SPREAD."""
-        return np.array([fitted_loss(SPREAD, SPREAD_SIGMA, seed) for seed in self.seeds])
+        """Test losses on each of them."""
+        pairs = zip(self.clusters, self.seeds, strict=True)
+        return np.array([fitted_loss(cluster, SPREAD_SIGMA, seed) for cluster, seed in pairs])
 
     @cached_property
     def flat_losses(self) -> Float[np.ndarray, "S T"]:
@@ -105,24 +119,24 @@ class PopulationLimit:
 
 
 def loss_of_fit(tested: str, upper_bound: bool = False) -> Callable[[PopulationLimit], Measured]:
-    """Test loss of the map of rank WIDTH fitted to samples, against the formula in a field."""
+    """Test loss of the map of rank WIDTH fitted to samples, against the formula in a field, or what
+    it is above it; negative below."""
 
     def measure(e: PopulationLimit) -> Measured:
-        measured_S = e.fits.spread_losses
-        predicted, right, printed = (
-            formula(SPREAD, (WIDTH,), SPREAD_SIGMA)
+        measured_S, clusters = e.fits.spread_losses, e.fits.clusters
+        predicted_S, right_S, printed_S = (
+            np.array([formula(cluster, (WIDTH,), SPREAD_SIGMA) for cluster in clusters])
             for formula in (getattr(e, tested), limit_test_loss, printed_test_loss)
         )
-        excess_S = measured_S / predicted - 1
-        best_DD = operator(predict_generalization, SPREAD_SIGMA, 0.0, WIDTH)
-        linear = linear_test_loss(best_DD, SPREAD.covs[0], SPREAD_SIGMA)
+        excess_S = measured_S / predicted_S - 1
+        linear = np.mean([exact_loss(cluster) for cluster in clusters])
         return Measured(
             float(measured_S.mean()),
-            float(predicted),
-            np.maximum(excess_S, 0) if upper_bound else np.abs(excess_S),
+            float(predicted_S.mean()),
+            excess_S if upper_bound else np.abs(excess_S),
             e.fits.seeds,
-            f"printed {printed:.4f}, (7) {right:.4f}; rank-{WIDTH} fit {measured_S.mean():.4f}, "
-            f"exact loss of (6) {linear:.4f}",
+            f"printed {printed_S.mean():.4f}, (7) {right_S.mean():.4f}; rank-{WIDTH} fit "
+            f"{measured_S.mean():.4f}, exact loss of (6) {linear:.4f}",
         )
 
     return measure
@@ -145,10 +159,16 @@ def ratio_exponent(e: PopulationLimit) -> Measured:
 
 
 def operator(
-    formula: Callable[..., Prediction], sigma: float, lam: float, width: int
+    formula: Callable[..., Prediction], cluster: Mixture, sigma: float, lam: float, width: int
 ) -> Float[np.ndarray, "D D"]:
-    """The block operator that a formula gives for SPREAD."""
-    return formula(SPREAD.means, SPREAD.covs, SPREAD.priors, (width,), sigma, lam).operator(0)
+    """The block operator that a formula gives for a cluster."""
+    return formula(cluster.means, cluster.covs, cluster.priors, (width,), sigma, lam).operator(0)
+
+
+def exact_loss(cluster: Mixture) -> float:
+    """Test loss of (6) on a cluster."""
+    best_DD = operator(predict_generalization, cluster, SPREAD_SIGMA, 0.0, WIDTH)
+    return linear_test_loss(best_DD, cluster.covs[0], SPREAD_SIGMA)
 
 
 def block_operator(tested: str) -> Callable[[PopulationLimit], Measured]:
@@ -158,7 +178,7 @@ def block_operator(tested: str) -> Callable[[PopulationLimit], Measured]:
         errors = []
         for lam, found in e.fits.block_minima.items():
             predicted, printed, right = (
-                operator(formula, BLOCK_SIGMA, lam, len(SPECTRUM))
+                operator(formula, SPREAD, BLOCK_SIGMA, lam, len(SPECTRUM))
                 for formula in (getattr(e, tested), printed_population, predict_generalization)
             )
             errors.append(np.linalg.norm(predicted - found) / np.linalg.norm(found))
@@ -210,8 +230,7 @@ CLAIMS = (
         measure=ratio_exponent,
         tolerance=0.05,
         mutants=(instead("(7) for the print", "printed_loss", limit_test_loss),),
-        kind=Kind.CONFIRMATORY,
-        origin=FIXED,
+        kind=Kind.EXPLORATORY,  # one spectrum
     ),
     Claim(
         id="errata/blocks",

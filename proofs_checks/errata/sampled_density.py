@@ -17,7 +17,7 @@ from scipy.special import logsumexp
 from dae_theory.relu.model import denoise
 from dae_theory.statistics import log_log_slope
 from dae_theory.theory.closed_forms import predict_memorization
-from proofs_checks.claims import Claim, Kind, Measured, Requirement, Verdict, derived
+from proofs_checks.claims import ACCURACY, Claim, Kind, Measured, Requirement, Verdict, derived
 from proofs_checks.monte_carlo import relative_rms
 from proofs_checks.mutants import instead
 
@@ -152,6 +152,7 @@ CLAIMS = (
         requires=(GAUSSIAN,),
         measure=kl_bound,
         tolerance=1e-6,
+        origin=ACCURACY,
         mutants=(
             instead("2π for π/2", "bound", lambda x, std, width: 2 * np.pi * np.max(np.abs(x))),
             instead("max‖x‖² for max‖x‖", "bound", lambda x, std, width: np.pi / 2 * np.max(x**2)),

@@ -13,10 +13,11 @@ from scipy.special import logsumexp
 
 from dae_theory.data.mixtures import Mixture, separable_mixture
 from dae_theory.diffusion.denoisers import mixture_denoiser
-from proofs_checks.claims import Claim, Kind, Measured, Verdict
+from proofs_checks.claims import Claim, Kind, Measured, Origin, Verdict
 from proofs_checks.monte_carlo import relative_rms
 from proofs_checks.mutants import instead, misprint
 
+DIFFERENCES = Origin("error of central differences, by rounding and by the step")
 MODES, SIGMA = separable_mixture(3, 6, rank=2, beta=-0.4, alpha=0.3), 0.5
 
 
@@ -90,6 +91,7 @@ CLAIMS = (
         part="score",
         measure=score_of_mixture("right"),
         tolerance=1e-6,
+        origin=DIFFERENCES,
         mutants=(
             instead("opposite sign, as printed", "right", printed_score),
             misprint("σ for σ²", "right", sigma=np.sqrt),
@@ -103,6 +105,7 @@ CLAIMS = (
         part="score",
         measure=score_of_mixture("printed"),
         tolerance=1e-6,
+        origin=DIFFERENCES,
         mutants=(misprint("σ for σ²", "printed", sigma=np.sqrt),),
         kind=Kind.EXACT,
         expected=Verdict.FAILS,

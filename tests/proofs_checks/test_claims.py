@@ -56,7 +56,19 @@ def test_signed_errors_are_judged_by_the_size_of_their_mean():
 def test_counts_of_none_have_an_interval():
     assert measured(np.zeros(8), cases=1).interval.high == pytest.approx(1 - 0.025 ** (1 / 8))
     assert judge(measured(np.zeros(8), cases=1), 0.3) is Verdict.INCONCLUSIVE
-    assert judge(measured(np.zeros(8)), 0.3) is Verdict.HOLDS
+    # Nobody told the last ones that they are counts: the registry lets no such claim pass.
+    assert measured(np.zeros(8)).interval == (0, 0, 0)
+
+
+def test_areas_of_one_have_an_interval():
+    of_eight = measured(np.zeros(8), pairs=(16, 400))
+    assert 0 < of_eight.interval.high < 0.1
+    assert judge(of_eight, 0.05) is Verdict.INCONCLUSIVE
+    assert judge(of_eight, 0.1) is Verdict.HOLDS
+    alone = measured([0.0], pairs=(16, 400))
+    assert alone.interval == of_eight.interval
+    assert measured([0.0]).interval is measured([0.0], cases=4).interval is None
+    assert judge(measured([np.nan], pairs=(16, 400)), 1.0) is Verdict.FAILS
 
 
 def test_a_note_has_its_details():

@@ -140,8 +140,8 @@ def test_shares_are_counts_of_the_arrays(study):
     chosen = (arrays["ratio"] == 1) & (arrays["cosine"] < 0)
     flags = study.flags(studies.of_ratio(1, studies.is_negative), studies.in_weights)
     assert flags == arrays["memorizes_weights"][chosen].tolist()
-    shares = [
-        np.mean(arrays["memorizes_weights"][chosen & (arrays["seed"] == seed)]) for seed in SEEDS
-    ]
+    others = arrays["kind"] != KINDS.index("forgetful")
+    shares = [np.mean(others[chosen & (arrays["seed"] == seed)]) for seed in SEEDS]
     measured = CLAIMS["untypical-n"].measure(study)
     np.testing.assert_allclose(measured.errors, shares)
+    assert measured.cases * len(SEEDS) == np.sum(chosen)

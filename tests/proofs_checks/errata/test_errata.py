@@ -61,15 +61,21 @@ def test_a_generous_bound_on_the_test_loss_holds(experiment):
 
 
 def test_numbers_of_the_theory_document(experiment):
-    printed, right, blocks = (
-        check(CLAIMS[name], experiment).measured
-        for name in ("test-loss-printed", "test-loss", "blocks")
-    )
-    assert printed.predicted == pytest.approx(1.411, abs=1e-3)
-    assert right.predicted == pytest.approx(2.8)
-    assert right.measured == pytest.approx(2.8, abs=0.01)
-    assert right.seeds == (1000, 1001, 1002, 1003)
-    assert blocks.seeds == ()
+    example = population_limit.SPREAD, (population_limit.WIDTH,), population_limit.SPREAD_SIGMA
+    assert population_limit.printed_test_loss(*example) == pytest.approx(1.411, abs=1e-3)
+    assert population_limit.limit_test_loss(*example) == pytest.approx(2.8)
+    assert population_limit.exact_loss(population_limit.SPREAD) == pytest.approx(2.8)
+    fits = [population_limit.fitted_loss(example[0], example[2], seed) for seed in experiment.seeds]
+    assert np.mean(fits) == pytest.approx(2.8, abs=0.01)
+
+
+def test_spectra_are_drawn_by_seed(experiment):
+    right, blocks = (check(CLAIMS[name], experiment).measured for name in ("test-loss", "blocks"))
+    assert (right.seeds, blocks.seeds) == ((1000, 1001, 1002, 1003), ())
+    spectra = [np.linalg.eigvalsh(c.covs[0]) for c in experiment.population.fits.clusters]
+    assert len({float(values[0]) for values in spectra}) == 4
+    ends = population_limit.SPECTRUM[-1], population_limit.SPECTRUM[0]
+    assert np.all((np.array(spectra) > ends[0]) & (np.array(spectra) < ends[1]))
 
 
 def test_overlapping_samples_are_vacuous(experiment):

@@ -37,6 +37,7 @@ def made_up(score, path, copied=False):
         "log_odds": odds,
         "path": np.array(path, float)[:, None] * np.ones((1, 2)),
         "copy": np.full(odds.shape, copied),
+        "realism": np.zeros(len(odds)),
     }
     return Case("m", MAIN, GENERALIZED, "bag", (-1.0, -0.5, 0.0, 0.5, 1.0), arrays)
 
@@ -49,7 +50,9 @@ def test_values_of_a_case():
     assert deep_study.largest_share(case) == pytest.approx(0.5)
     copied = made_up([0] * 5, [1] * 4, copied=True)
     copied.arrays["copy"][3] = False
-    assert deep_study.left_at(0.5)(copied) == pytest.approx(0.5)
+    assert deep_study.left_at(0.5, 1.0)(copied) == pytest.approx(0.5)
+    assert deep_study.left_at(0.5, -1.0)(copied) == 1  # all too far from real images
+    assert deep_study.left_at(0.5, 1.0)(deep_study.made_noise(copied)) == 1
     assert deep_study.sign_flipped(case).arrays["log_odds"][:, 0].tolist() == [3, 4, 2, 1, 0]
     assert deep_study.groups_exchanged(case).group == MEMORIZED
 
@@ -76,11 +79,18 @@ def test_the_farthest_from_real_images_is_in_units_of_similar_garments():
     assert deep_study.farthest(SimpleNamespace(study=study)) == pytest.approx(0.5)
 
 
-def test_shortfalls_are_one_sided():
-    found = {("a", "bag"): 0.8, ("a", "coat"): 1.0, ("b", "bag"): 0.7}
+def test_shares_of_concepts_are_counted_by_model():
+    found = {("a", "bag"): 0.8, ("a", "coat"): 1.0, ("b", "bag"): 0.9, ("b", "coat"): 0.95}
+    mostly = deep_study.mostly_at_least(found, 0.9)
+    assert mostly.errors.tolist() == [0.5, 0]
+    assert mostly.cases == 2
+
+
+def test_shortfalls_are_of_models_and_signed():
+    found = {("a", "bag"): 0.8, ("a", "coat"): 1.2, ("b", "bag"): 0.7}
     least, most = deep_study.at_least_by(found, 0.9), deep_study.at_most_by(found, 0.9)
-    np.testing.assert_allclose(least.errors, [0.1, 0, 0.2])
-    np.testing.assert_allclose(most.errors, [0, 0.1, 0], atol=1e-12)
-    assert least.measured == most.measured == pytest.approx(2.5 / 3)
-    assert least.note == most.note == "a 0.900, b 0.700"
+    np.testing.assert_allclose(least.errors, [-0.1, 0.2])  # of each model
+    np.testing.assert_allclose(most.errors, [0.1, -0.2])
+    assert least.measured == most.measured == pytest.approx(1.7 / 2)
+    assert least.note == most.note == "a 1.000, b 0.700"
     assert deep_study.difference(found, {("a", "bag"): 0.5}) == pytest.approx({("a", "bag"): 0.3})
