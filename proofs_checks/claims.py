@@ -206,7 +206,7 @@ class Claim:
       kind: what its verdict is worth as evidence.
       origin: where the tolerance comes from; confirmatory claims must say it, and exact ones
         whose tolerance is not rounding.
-      expected: the verdict we believe in.
+      expected: the verdict we believe in; inconclusive leaves the claim open.
       part: attribute of the regime's experiment that the claim is about; empty for all of it.
       slow: checking it takes long for a test that always runs; its tests are run by hand.
     """
@@ -267,10 +267,11 @@ class Result:
 
     @property
     def as_expected(self) -> bool:
-        """The verdict is the expected one, or the claim says nothing on data that it need not
-        speak of."""
-        is_vacuous = self.verdict is Verdict.VACUOUS
-        return self.may_be_vacuous if is_vacuous else self.verdict is self.claim.expected
+        """The verdict is the expected one, or any where the claim is left open, or the claim says
+        nothing on data that it need not speak of."""
+        if self.verdict is Verdict.VACUOUS:
+            return self.may_be_vacuous
+        return self.claim.expected in (self.verdict, Verdict.INCONCLUSIVE)
 
     @property
     def unmet(self) -> dict[str, Assumption]:

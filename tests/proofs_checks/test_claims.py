@@ -126,6 +126,13 @@ def test_an_unmet_assumption_is_vacuous_and_trains_nothing():
     assert np.isnan(result.measured.error)
 
 
+def test_any_verdict_is_expected_of_a_claim_that_is_left_open_but_none():
+    left_open = replace(CLAIM, expected=Verdict.INCONCLUSIVE)
+    assert check(left_open, Experiment(1.0)).as_expected
+    assert check(left_open, Experiment(1.0), CLAIM.mutants[0]).as_expected
+    assert not check(left_open, Experiment(0.4), may_be_vacuous=False).as_expected
+
+
 @dataclass(frozen=True)
 class Several:
     draws: tuple[Experiment, ...]

@@ -82,7 +82,7 @@ def test_weights_by_the_formula_are_verified(experiment):
     p = predict_on(experiment.tight)
     given = from_weights(SavedWeights(p.w1, p.w2, replace(experiment.tight, widths=None)))
     assert given.problem.widths == experiment.tight.widths
-    assert {check(claim, given).verdict for claim in hybrid.CLAIMS} == {Verdict.HOLDS}
+    assert all(check(claim, given).verdict is claim.expected for claim in hybrid.CLAIMS)
     assert given.arrays["duplicated"].tolist() == [True, True, False, False]
 
 
