@@ -1,15 +1,23 @@
 """The same experiment on several data sets that were drawn independently."""
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int
 
+from dae_theory.checks import InputError
+from dae_theory.data import Dataset, centred
+from dae_theory.data.images import faces, patches
 from dae_theory.relu.optimize import TrainConfig
 from proofs_checks.config import DataUsed, RunConfig
 from proofs_checks.nets import Progress, Training
+
+FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
+SEEDS_A_DRAW = 10_000
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,29 @@ class Draws:
     def arrays(self) -> dict[str, np.ndarray]:
         """What the figures draw: the first data set, and the margins of all."""
         return self.draws[0].arrays | {"margins": self.margins}
+
+
+def drawn_samples(seed: int, n: int) -> tuple[Dataset, Int[np.ndarray, " M"]]:
+    """Faces for even seeds and patches of as many pixels for odd ones, centred, and the pool that
+    samples are chosen from: random ones, all where there are too few."""
+    name, size = ("faces", FACE_POOL) if seed % 2 == 0 else ("patches", PATCH_POOL)
+    dataset = centred_images(name)
+    count = min(max(size, n), len(dataset.x))
+    if n > len(dataset.x):
+        raise InputError(f"n: {dataset.name} has {len(dataset.x)} samples, asked for {n}")
+    pool = np.random.default_rng(seed).choice(len(dataset.x), count, replace=False)
+    return dataset, np.sort(pool)
+
+
+@functools.cache
+def centred_images(name: str) -> Dataset:
+    """'faces', or 'patches' of as many pixels, centred: read once for all draws."""
+    return centred(faces() if name == "faces" else patches(PATCHES, size=SIDE))
+
+
+def further_seed(seed: int, number: int) -> int:
+    """A seed for a further sample of the mixture of a seed, by its number, used by no other."""
+    return SEEDS_A_DRAW * (seed + 1) + number
 
 
 def trained_together(

@@ -3,7 +3,6 @@
 python -m proofs_checks.run --regime=memorize
 """
 
-import functools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -11,9 +10,7 @@ from functools import cached_property
 import numpy as np
 from jaxtyping import Float, Int
 
-from dae_theory.checks import InputError
-from dae_theory.data import Dataset, centred
-from dae_theory.data.images import faces, patches
+from dae_theory.data import Dataset
 from dae_theory.data.subsets import choose_samples
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
@@ -25,7 +22,7 @@ from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import stored_decay, tightened
 from proofs_checks.claims import Requirement, above, at_least, below, given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.draws import Draws, trained_together
+from proofs_checks.draws import Draws, drawn_samples, trained_together
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
     RESIDUAL_MARGINS,
@@ -47,7 +44,6 @@ DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
 STEPS, LEARNING_RATE = 3000, 3e-3
 DRAWS = 2  # of noise a step: with one, a third of the nets end too far from a minimum
 UNSEEN = 95  # samples that no net was trained on, at most
-FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
 
 
 def shrinkage_and_noise(e: "Memorization") -> Float[np.ndarray, " 2"]:
@@ -225,24 +221,6 @@ def build(config: RunConfig, progress: Progress) -> Memorization | Draws:
         draws=DRAWS,
     )
     return trained_together(draws, how, config, "training memorizing nets", progress, drawn=drawn)
-
-
-def drawn_samples(seed: int, n: int) -> tuple[Dataset, Int[np.ndarray, " M"]]:
-    """Faces for even seeds and patches of as many pixels for odd ones, centred, and the pool that
-    samples are chosen from: random ones, all where there are too few."""
-    name, size = ("faces", FACE_POOL) if seed % 2 == 0 else ("patches", PATCH_POOL)
-    dataset = centred_images(name)
-    count = min(max(size, n), len(dataset.x))
-    if n > len(dataset.x):
-        raise InputError(f"n: {dataset.name} has {len(dataset.x)} samples, asked for {n}")
-    pool = np.random.default_rng(seed).choice(len(dataset.x), count, replace=False)
-    return dataset, np.sort(pool)
-
-
-@functools.cache
-def centred_images(name: str) -> Dataset:
-    """'faces', or 'patches' of as many pixels, centred: read once for all draws."""
-    return centred(faces() if name == "faces" else patches(PATCHES, size=SIDE))
 
 
 def experiment_on(

@@ -17,7 +17,7 @@ def test_only_parts_that_were_asked_for_are_reported():
     assert set(experiment.built) == {"relu"}
     assert experiment.settings["images"] == 5
     assert {name.split("/")[0] for name in experiment.arrays} == {"relu"}
-    assert len(experiment.data) == 3
+    assert len(experiment.data) == 3 * 4
 
 
 def test_weights_of_one_noise_level_are_refused():

@@ -9,7 +9,8 @@ from dae_theory.data.mixtures import simplex
 from proofs_checks import memorize
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
-from proofs_checks.memorize.experiment import build, drawn_samples
+from proofs_checks.draws import drawn_samples
+from proofs_checks.memorize.experiment import build
 from proofs_checks.monte_carlo import EXACT_MARGIN, TRAINED_MARGIN
 
 
