@@ -54,8 +54,8 @@ class Diffusion:
     def exact(self) -> ExactSampling:
         """Samplers with exact denoisers, of the few samples of each seed."""
         draws = getattr(self.relu, "draws", (self.relu,))
-        few = [e.task("few").x for e in draws for _ in e.seeds]
-        return ExactSampling(self.config.seed_list, np.stack(few))
+        few = {seed: e.task("few").x for e in draws for seed in e.seeds}
+        return ExactSampling(tuple(few), np.stack(list(few.values())))
 
     @property
     def pair(self) -> StoredPair:

@@ -162,7 +162,7 @@ def build(config: RunConfig, progress: Progress) -> ReluSampling | Draws:
     n, width = config.n or DEFAULT_N, config.p or DEFAULT_P
     drawn = config.data is None
     if drawn:
-        chosen = [((seed,), *drawn_samples(seed, n)) for seed in config.seed_list]
+        chosen = [((seed,), *drawn_samples(seed, n)) for seed in config.data_seeds]
     else:
         dataset = load_data(config, config.data, n)
         chosen = [(config.seed_list, dataset, np.arange(len(dataset.x)))]
