@@ -27,9 +27,9 @@ class RunConfig:
     regime: str = option("all", f"{', '.join(REGIMES)}, or all.")
     data: str | None = option(
         None,
-        f"{', '.join(NAMES)}, FILE.npy, FILE.npz or a folder of images; default: faces for "
-        "memorize and diffusion, a synthetic mixture for generalize and hybrid, all three for "
-        "certify.",
+        f"{', '.join(NAMES)}, FILE.npy, FILE.npz or a folder of images; default: faces and "
+        "patches for memorize and diffusion, a synthetic mixture for generalize and hybrid, all "
+        "three for certify.",
     )
     n: int | None = option(None, "Training samples.")
     p: int | None = option(None, "Units.")

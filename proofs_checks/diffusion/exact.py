@@ -41,11 +41,11 @@ def heun(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Array:
 
 @dataclass(frozen=True)
 class ExactSampling:
-    """Samplers under test, a denoiser that knows the training samples ``x`` (N, D), and the ratio
-    that tells copies of them."""
+    """Samplers under test, a denoiser that knows training samples, of each seed its own ``x``
+    (S, N, D), and the ratio that tells copies of them."""
 
     seeds: tuple[int, ...]
-    x: Float[np.ndarray, "N D"]
+    x: Float[np.ndarray, "S N D"]
     euler: Sampler = euler
     heun: Sampler = heun
     empirical: Callable[[np.ndarray], Denoiser] = empirical_denoiser
@@ -54,7 +54,13 @@ class ExactSampling:
     @property
     def scale(self) -> float:
         """Root of the mean of ‖x‖²."""
-        return float(np.sqrt(np.mean(np.sum(self.x**2, axis=1))))
+        return float(np.sqrt(np.mean(np.sum(self.x**2, axis=-1))))
+
+    def denoiser(self, y_ND: Float[Array, "SM D"], sigma: float) -> Float[Array, "SM D"]:
+        """That of each seed, which knows its samples, of as many y."""
+        y_SMD = y_ND.reshape(len(self.seeds), -1, y_ND.shape[-1])
+        of_seed = jax.vmap(lambda x_ND, y_MD: self.empirical(x_ND)(y_MD, sigma))
+        return of_seed(self.x, y_SMD).reshape(y_ND.shape)
 
 
 def stored_denoiser(x_ND: Float[Array, "N D"]) -> Denoiser:
@@ -104,21 +110,34 @@ def sample_each(
 
 def empirical_samples(
     e: ExactSampling, schedules: Sequence[Float[np.ndarray, " _"]]
-) -> Float[np.ndarray, "R N D"]:
-    """Samples of the denoiser under test along each schedule."""
+) -> Float[np.ndarray, "R SM D"]:
+    """Samples of the denoiser under test along each schedule, seed by seed."""
     with jax.enable_x64(True):
-        denoiser = e.empirical(e.x)
-        noise_ND = noise(e.seeds, DRAWS, e.x.shape[1])
+        noise_ND = noise(e.seeds, DRAWS, e.x.shape[-1])
         values_R = np.zeros(len(schedules))
-        return sample_each(e.heun, lambda _: denoiser, values_R, noise_ND, equally_long(schedules))
+        return sample_each(
+            e.heun, lambda _: e.denoiser, values_R, noise_ND, equally_long(schedules)
+        )
+
+
+def nearest_of_seed(
+    samples_RND: Float[np.ndarray, "R SM D"], x_SND: Float[np.ndarray, "S N D"]
+) -> Float[np.ndarray, "S R M 2"]:
+    """Distances of samples to the two nearest training samples of their seed."""
+    per_seed = np.split(samples_RND, len(x_SND), axis=1)
+    return np.array(
+        [
+            [nearest_two(y_MD, x_ND).distances for y_MD in y_RMD]
+            for y_RMD, x_ND in zip(per_seed, x_SND, strict=True)
+        ]
+    )
 
 
 def rms_distance(
-    samples_RND: Float[np.ndarray, "R N D"], x_ND: Float[np.ndarray, "K D"], n_seeds: int
+    samples_RND: Float[np.ndarray, "R SM D"], x_SND: Float[np.ndarray, "S N D"]
 ) -> Float[np.ndarray, "S R"]:
     """Root-mean-square distance to the nearest training sample, for each seed."""
-    near_RN = np.stack([nearest_two(y, x_ND).distances[:, 0] for y in samples_RND])
-    return np.sqrt(np.mean(near_RN.reshape(len(near_RN), n_seeds, -1) ** 2, axis=-1)).T
+    return np.sqrt(np.mean(nearest_of_seed(samples_RND, x_SND)[..., 0] ** 2, axis=-1))
 
 
 # --- measurements -------------------------------------------------------------------------------
@@ -167,14 +186,13 @@ def order_of(method: str, order: int) -> Callable[[ExactSampling], Measured]:
 def empirical_copies(e: ExactSampling) -> Measured:
     """Share of f_emp's samples that are copies, few steps or many."""
     schedules = [e.scale * geometric_schedule(2.0, 0.02, steps) for steps in (6, 48)]
-    shares = []
-    for samples_ND in empirical_samples(e, schedules):
-        ratio_N = gap_ratio(nearest_two(samples_ND, e.x).distances)
-        shares.append(np.mean(ratio_N.reshape(len(e.seeds), -1) < COPY_RATIO, axis=1))
+    distances_SRM2 = nearest_of_seed(empirical_samples(e, schedules), e.x)
+    ratios_SRM = gap_ratio(distances_SRM2.reshape(-1, 2)).reshape(distances_SRM2.shape[:-1])
+    share_SR = np.mean(ratios_SRM < COPY_RATIO, axis=-1)
     return Measured(
-        float(np.mean(shares)),
+        float(np.mean(share_SR)),
         1.0,
-        1 - np.min(shares, axis=0),
+        1 - np.min(share_SR, axis=1),
         e.seeds,
         "by 6 and by 48 steps of Heun's method, the worse of the two",
         cases=DRAWS,
@@ -184,7 +202,7 @@ def empirical_copies(e: ExactSampling) -> Measured:
 def last_level(e: ExactSampling) -> Measured:
     """Exponent of the last noise level in the distance to the nearest training sample."""
     schedules = [e.scale * np.geomspace(2.0, last, 48) for last in LAST_LEVELS]
-    distance_SR = rms_distance(empirical_samples(e, schedules), e.x, len(e.seeds))
+    distance_SR = rms_distance(empirical_samples(e, schedules), e.x)
     slopes = np.array([log_log_slope(LAST_LEVELS, distance_R) for distance_R in distance_SR])
     return Measured(
         float(np.mean(slopes)),
@@ -208,20 +226,19 @@ def perturbed(denoiser: Denoiser, size: float, turn_DD: Float[np.ndarray, "D D"]
 
 def perturbed_distance(e: ExactSampling) -> Measured:
     """Exponent of the denoiser's error δ in the distance to the nearest training sample."""
-    d = e.x.shape[1]
+    d = e.x.shape[-1]
     turn_DD = np.random.default_rng(0).standard_normal((d, d)) / np.sqrt(d)
     sigmas_T = e.scale * geometric_schedule(2.0, 0.002, 48)
     sizes_R = e.scale * DELTAS
     with jax.enable_x64(True):
-        denoiser = e.empirical(e.x)
         samples_RND = sample_each(
             e.heun,
-            lambda size: perturbed(denoiser, size, turn_DD),
+            lambda size: perturbed(e.denoiser, size, turn_DD),
             sizes_R,
             noise(e.seeds, DRAWS, d),
             np.stack([sigmas_T] * len(sizes_R)),
         )
-    distance_SR = rms_distance(samples_RND, e.x, len(e.seeds))
+    distance_SR = rms_distance(samples_RND, e.x)
     slopes = np.array([log_log_slope(DELTAS, distance_R) for distance_R in distance_SR])
     times_SR = distance_SR / sizes_R
     return Measured(
@@ -238,11 +255,12 @@ def copies_on_the_way(e: ExactSampling) -> Measured:
 
     At a share t of the way, up to a half, the two are the nearest two: the ratio is t/(1 − t).
     """
-    neighbours_ND = e.x[nearest_two(e.x, e.x).indices[:, 1]]
+    x_ND = e.x[0]
+    neighbours_ND = x_ND[nearest_two(x_ND, x_ND).indices[:, 1]]
     ends_N = []
-    for here_D, there_D in zip(e.x, neighbours_ND, strict=True):
+    for here_D, there_D in zip(x_ND, neighbours_ND, strict=True):
         on_the_way_WD = here_D + WAY[:, None] * (there_D - here_D)
-        ratio_W = e.ratio(nearest_two(on_the_way_WD, e.x).distances)
+        ratio_W = e.ratio(nearest_two(on_the_way_WD, x_ND).distances)
         ends_N.append(fraction_memorized(ratio_W).value / 2)
     return Measured(
         float(np.mean(ends_N)),
@@ -276,8 +294,7 @@ def late_corrector(denoiser: Denoiser, start_ND: Array, sigmas_T: Array) -> Arra
 
 def wiener(x_ND: Float[Array, "N D"]) -> Denoiser:
     """The posterior mean under one Gaussian of the samples' moments."""
-    x_ND = np.asarray(x_ND)
-    return gaussian_denoiser(x_ND.mean(axis=0), np.cov(x_ND.T, bias=True))
+    return gaussian_denoiser(jnp.mean(x_ND, axis=0), jnp.cov(jnp.asarray(x_ND).T, bias=True))
 
 
 def opposite_score(denoiser: Denoiser) -> Denoiser:

@@ -26,6 +26,7 @@ from proofs_checks.diffusion import (
 from proofs_checks.diffusion.exact import ExactSampling
 from proofs_checks.diffusion.relu_pair import StoredPair
 from proofs_checks.diffusion.shipped import ShippedModels
+from proofs_checks.draws import Draws
 from proofs_checks.nets import Progress
 from proofs_checks.parts import arrays_of, built_parts, data_of, settings_of
 
@@ -45,19 +46,21 @@ class Diffusion:
     progress: Progress
 
     @cached_property
-    def relu(self) -> relu_sampling.ReluSampling:
+    def relu(self) -> relu_sampling.ReluSampling | Draws:
         """ReLU nets of few and of many samples, and what they sample."""
         return relu_sampling.build(self.config, self.progress)
 
     @property
     def exact(self) -> ExactSampling:
-        """Samplers with exact denoisers."""
-        return self.relu.exact
+        """Samplers with exact denoisers, of the few samples of each seed."""
+        draws = getattr(self.relu, "draws", (self.relu,))
+        few = {seed: e.task("few").x for e in draws for seed in e.seeds}
+        return ExactSampling(tuple(few), np.stack(list(few.values())))
 
     @property
     def pair(self) -> StoredPair:
         """The net that stores two images."""
-        return self.relu.pair
+        return StoredPair(self.config.seed_list)
 
     @cached_property
     def shipped(self) -> ShippedModels:

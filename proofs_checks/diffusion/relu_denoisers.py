@@ -1,7 +1,7 @@
 """Denoisers that are sampled and compared in the experiments with ReLU nets.
 
 A `Task` is a training set with a range of noise levels; a `Family` is one kind of denoiser on it,
-one member a seed. Noise levels run from twice the rms norm R of the samples down to R/50: at the
+one member a seed. Noise levels run from twice the rms norm R of the samples down to R/100: at the
 top pure noise is a fair start, at the bottom the gates of stored samples hold.
 """
 
@@ -32,7 +32,7 @@ from dae_theory.diffusion.schedules import geometric_schedule
 from dae_theory.relu.model import denoise
 from dae_theory.theory.closed_forms import predict_memorization
 
-HIGHEST, LOWEST, LEVELS = 2.0, 0.02, 8  # of the noise, relative to R
+HIGHEST, LOWEST, LEVELS = 2.0, 0.01, 8  # of the noise, relative to R
 DECAY = 1e-3  # λ relative to R²
 SAMPLES, DOUBLED, SAMPLER_STEPS = 200, 20, 48
 POINTS, FEW_DRAWS = 200, 300  # in a denoising error; noise draws where there are fewer points

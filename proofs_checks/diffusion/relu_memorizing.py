@@ -1,7 +1,9 @@
 """What memorizing ReLU nets sample: copies of training samples, or multiples of them?"""
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Array, Float
@@ -38,8 +40,15 @@ def copies_of(name: str) -> Callable[[ReluSampling], Measured]:
             1.0,
             1 - share_S,
             e.seeds,
-            f"centred cosine > .95: {centred:.0%}, not centred: "
-            f"{np.mean(cosine_SM > SAME_DIRECTION):.0%}; 80% of lengths in {low:.2f} .. {high:.2f}",
+            "centred cosine > .95: {centred:.0%}, not centred: {along:.0%}; 80% of lengths in "
+            "{low:.2f} .. {high:.2f}",
+            cases=length_SM.shape[1],
+            details={
+                "centred": float(centred),
+                "along": float(np.mean(cosine_SM > SAME_DIRECTION)),
+                "low": float(low),
+                "high": float(high),
+            },
         )
 
     return measure
@@ -70,13 +79,19 @@ def rays(e: ReluSampling) -> Measured:
         return np.mean(e.along(name)[0] > SAME_DIRECTION, axis=1)
 
     share_KS = np.stack([along(name) for name in DIRECTED])
+    kinds = np.mean(share_KS, axis=1)
     return Measured(
         float(np.mean(share_KS)),
         1.0,
         1 - np.min(share_KS, axis=0),
         e.seeds,
-        f"cosine > .95: {np.min(share_KS):.0%} to {np.max(share_KS):.0%} of the samples; "
-        f"preconditioned nets {np.mean(along('few/preconditioned')):.0%}",
+        "cosine > .95: {least:.0%} to {most:.0%} of the samples; preconditioned nets {edm:.0%}",
+        cases=SAMPLES,
+        details={
+            "least": float(np.min(kinds)),
+            "most": float(np.max(kinds)),
+            "edm": float(np.mean(along("few/preconditioned"))),
+        },
     )
 
 
@@ -108,10 +123,15 @@ def wrong_sign(e: ReluSampling) -> ReluSampling:
 
     def flipped(name: str) -> Float[np.ndarray, "S M D"]:
         family = e.nets.family(name)
-        wrong = Family(lambda params: opposite_score(family.make(params)), family.params)
-        return wrong.draw(e.task(name), e.seeds).samples
+        return Family(opposed(family.make), family.params).draw(e.task(name), e.seeds).samples
 
     return with_samples(e, {name: flipped(name) for name in DIRECTED})
+
+
+@functools.cache  # one program for all data sets
+def opposed(make: Callable[[Any], Denoiser]) -> Callable[[Any], Denoiser]:
+    """Denoisers whose scores have the opposite sign."""
+    return lambda params: opposite_score(make(params))
 
 
 def other_denoisers(name: str, make: Callable[[ReluSampling, str], Family]) -> Change:
@@ -135,13 +155,18 @@ def empirical_family(e: ReluSampling, name: str) -> Family:
 def biased_family(e: ReluSampling, name: str) -> Family:
     """The nets with a decoder bias of 1% of the rms norm."""
     task, family = e.task(name), e.nets.family(name)
-    bias = 0.01 * task.scale / task.x.shape[1] ** 0.5
+    return Family(biased(family.make, 0.01 * task.scale / task.x.shape[1] ** 0.5), family.params)
 
-    def make(params: tuple[Array, ...]) -> Denoiser:
-        denoiser = family.make(params)
+
+@functools.cache
+def biased(make: Callable[[Any], Denoiser], bias: float) -> Callable[[Any], Denoiser]:
+    """Denoisers with a decoder bias."""
+
+    def with_bias(params: tuple[Array, ...]) -> Denoiser:
+        denoiser = make(params)
         return lambda y_MD, sigma: denoiser(y_MD, sigma) + bias
 
-    return Family(make, family.params)
+    return with_bias
 
 
 OPPOSITE = Mutant("the training images' negatives as reference", opposite_references)

@@ -1,7 +1,7 @@
 """ReLU nets to sample from, trained when they are first asked for, their samples and errors."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import jax
@@ -34,12 +34,13 @@ CLOSED = ("images/closed", "few/closed")
 
 
 def train_level_sets(
-    tasks: Sequence[Task], seeds: tuple[int, ...], batch_size: int | None
+    each: Sequence[tuple[Task, tuple[int, ...]]], batch_size: int | None
 ) -> list[Family]:
-    """One net for each task, seed and noise level, all in one compiled call.
+    """One net for each task, each of its seeds and noise level, all in one compiled call.
 
-    The tasks share the number of features, the width and the scale.
+    The tasks share the number of features, the width and the scale, and have as many seeds.
     """
+    tasks, seeds = zip(*each, strict=True)
     first = tasks[0]
     config = TrainConfig(
         width=first.width,
@@ -53,9 +54,10 @@ def train_level_sets(
     x_END, weight_EN = (
         jnp.asarray(array, jnp.float32) for array in pad_samples([task.x for task in tasks])
     )
-    grid = (len(tasks), len(seeds), LEVELS)
+    seeds_ES = np.array(seeds)
+    grid = (*seeds_ES.shape, LEVELS)
     which_B, seed_B, level_B = (axis.ravel() for axis in np.indices(grid))
-    keys_B = jax.vmap(jax.random.key)(np.array(seeds)[seed_B])
+    keys_B = jax.vmap(jax.random.key)(seeds_ES[which_B, seed_B])
     keys_B = jax.vmap(jax.random.fold_in)(keys_B, level_B)
     sigma_B = jnp.asarray(first.levels[level_B], jnp.float32)
     level = Level(sigma_B, jnp.full_like(sigma_B, first.lam))
@@ -77,7 +79,7 @@ def train_level_sets(
     )
     # On one device, so that they can be used together with anything else.
     weights = [np.asarray(w).reshape(*grid, *w.shape[1:]) for w in nets_B.params]
-    levels_SL = np.tile(np.float32(first.levels), (len(seeds), 1))
+    levels_SL = np.tile(np.float32(first.levels), (grid[1], 1))
     return [Family(level_set, (levels_SL, *(w[e] for w in weights))) for e in range(len(tasks))]
 
 
@@ -104,11 +106,11 @@ def train_multi(task: Task, seeds: tuple[int, ...], preconditioned: bool) -> Fam
 
 @dataclass(frozen=True)
 class FamilyTraining:
-    """Families to be trained together when one of them is first asked for.
+    """Families on several data sets, trained together when one of them is first asked for.
 
     Attributes:
       names: of each family, 'task/kind'.
-      train: trains them, in the order of the names.
+      train: trains them, for each data set in the order of the names.
       progress: called while it goes on.
     """
 
@@ -117,13 +119,16 @@ class FamilyTraining:
     progress: Progress
 
     @cached_property
-    def families(self) -> dict[str, Family]:
-        """The trained nets, by name."""
+    def families(self) -> list[dict[str, Family]]:
+        """The trained nets of each data set, by name."""
         what = f"training nets to sample from, {' and '.join(self.names)}"
         self.progress(what, 0, 1)
-        families = dict(zip(self.names, self.train(), strict=True))
+        found, count = self.train(), len(self.names)
         self.progress(what, 1, 1)
-        return families
+        return [
+            dict(zip(self.names, found[first : first + count], strict=True))
+            for first in range(0, len(found), count)
+        ]
 
     @property
     def done(self) -> bool:
@@ -144,12 +149,14 @@ class ReluNets:
       trainings: of the kinds 'set' (a net for each level), 'plain' and 'preconditioned' (one net
         for all levels). Of the other kinds, 'closed' are the weights (5) at each level; the rest
         are RIVALS.
+      number: of this data set among those of the trainings.
     """
 
     tasks: dict[str, Task]
     mixture: Mixture
     seeds: tuple[int, ...]
-    trainings: tuple[FamilyTraining, ...]
+    trainings: tuple[FamilyTraining, ...] = ()
+    number: int = 0
 
     @property
     def trained(self) -> set[str]:
@@ -165,7 +172,7 @@ class ReluNets:
         if kind in RIVALS:
             return rival(kind, self.tasks[problem], self.mixture)
         (training,) = (t for t in self.trainings if name in t.names)
-        return training.families[name]
+        return training.families[self.number][name]
 
     @kept
     def drawn(self, name: str) -> Drawn:
@@ -193,24 +200,32 @@ class ReluNets:
         return self.family(f"{problem}/{kind}").errors(x_ND, task.levels)
 
 
-def untrained_nets(
-    tasks: dict[str, Task], mixture: Mixture, seeds: tuple[int, ...], progress: Progress
-) -> ReluNets:
-    """Nets of all kinds from random starts; none is trained yet."""
+def trained_together(each: Sequence[ReluNets], progress: Progress) -> list[ReluNets]:
+    """The same with nets of all kinds from random starts, those of a kind trained together on all
+    data sets; none is trained yet."""
+
+    def sets(names: tuple[str, ...], batch_size: int | None) -> FamilyTraining:
+        def train() -> list[Family]:
+            tasks = [
+                (nets.tasks[name.split("/")[0]], nets.seeds) for nets in each for name in names
+            ]
+            return train_level_sets(tasks, batch_size)
+
+        return FamilyTraining(names, train, progress)
 
     def one(name: str) -> FamilyTraining:
         problem, kind = name.split("/")
-        task, preconditioned = tasks[problem], kind == "preconditioned"
-        return FamilyTraining((name,), lambda: [train_multi(task, seeds, preconditioned)], progress)
+        preconditioned = kind == "preconditioned"
 
-    of_mixture = [tasks["few"], tasks["many"]]
-    sets = (
-        FamilyTraining(
-            ("few/set", "many/set"), lambda: train_level_sets(of_mixture, seeds, BATCH), progress
-        ),
-        FamilyTraining(
-            ("images/set",), lambda: train_level_sets([tasks["images"]], seeds, None), progress
-        ),
-    )
+        def train() -> list[Family]:
+            return [train_multi(nets.tasks[problem], nets.seeds, preconditioned) for nets in each]
+
+        return FamilyTraining((name,), train, progress)
+
     names = ("images/plain", "few/plain", "many/plain", "few/preconditioned", "many/preconditioned")
-    return ReluNets(tasks, mixture, seeds, (*sets, *map(one, names)))
+    trainings = (
+        sets(("few/set", "many/set"), BATCH),
+        sets(("images/set",), None),
+        *map(one, names),
+    )
+    return [replace(nets, trainings=trainings, number=i) for i, nets in enumerate(each)]

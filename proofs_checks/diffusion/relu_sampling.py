@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from dae_theory.checks import InputError
 from dae_theory.data import Dataset, choose_samples, separable_mixture
@@ -15,14 +15,13 @@ from dae_theory.theory.closed_forms import predict_memorization
 from dae_theory.theory.separability import separability
 from proofs_checks.claims import Requirement, at_least, below
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.diffusion.exact import ExactSampling
 from proofs_checks.diffusion.relu_denoisers import RIVALS, SAMPLES, Task
-from proofs_checks.diffusion.relu_nets import CLOSED, ReluNets, untrained_nets
-from proofs_checks.diffusion.relu_pair import StoredPair
+from proofs_checks.diffusion.relu_nets import CLOSED, ReluNets, trained_together
+from proofs_checks.draws import Draws, drawn_samples, further_seed
 from proofs_checks.monte_carlo import TRAINED_MARGIN
 from proofs_checks.nets import Progress
 
-DEFAULT_DATA, DEFAULT_N, DEFAULT_P = "faces", 5, 20  # of the images
+DEFAULT_N, DEFAULT_P = 5, 20  # of the images
 N_CLUSTERS, DIMENSION, RANK, BETA, ALPHA = 3, 32, 6, -0.5, 1.0
 FEW, MANY, HELD_OUT, WIDTH, POOL = 5, 2000, 1000, 64, 100
 
@@ -47,20 +46,15 @@ class ReluSampling:
     """Nets of few and of many samples, and what they sample.
 
     Attributes:
-      nets: denoisers of all kinds; mutants share them.
-      exact, pair: experiments with denoisers that are not trained.
-      dataset: what the images were chosen from; note: how, in words.
-      few_note: how the few samples of the mixture were.
+      nets: denoisers of all kinds on images, in units of their rms norm, and on samples of a
+        mixture; mutants share them.
+      data: the images, the few and the many samples, by name and hash.
       samples, doubled, errors: those of ``nets`` (`ReluNets`) by name, or what is in their place.
       references: training samples (N, D) in the place of those of a task.
     """
 
     nets: ReluNets
-    exact: ExactSampling
-    pair: StoredPair
-    dataset: Dataset
-    note: str
-    few_note: str
+    data: tuple[DataUsed, ...]
     samples: Callable[[str], Float[np.ndarray, "S M D"]]
     doubled: Callable[[str], Float[np.ndarray, "S m D"]]
     errors: Callable[[str], DenoisingErrors]
@@ -116,20 +110,11 @@ class ReluSampling:
             "mixture_p": few.width,
             "sigma_max": float(images.levels[0]),
             "sigma_min": float(images.levels[-1]),
+            "z": lowest_margin(images),
             "samples": SAMPLES,
             "seeds": len(self.seeds),
-            "data": self.note,
+            "data": self.data[0].selection,
         }
-
-    @property
-    def data(self) -> tuple[DataUsed, ...]:
-        """The samples, by name and hash."""
-        mixture = Dataset("mixture", self.task("many").x)
-        return (
-            data_used(self.dataset, self.task("images").x, self.note),
-            data_used(mixture, self.task("few").x, f"few: {self.few_note}"),
-            data_used(mixture, mixture.x, "many: all"),
-        )
 
     @property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -137,7 +122,7 @@ class ReluSampling:
 
         ``task/x`` and ``task/levels``; for each kind ``.../samples`` (S, M, D), ``.../ratios``,
         ``.../centred_cosines``, ``.../cosines`` and ``.../lengths`` (S, M); and for each denoiser
-        and kind of points ``.../mean`` and ``.../standard_error`` (S, L), squared data units.
+        and kind of points ``.../mean`` and ``.../standard_error`` (S, L), squared units of x.
         """
         arrays = {}
         for name, task in self.nets.tasks.items():
@@ -154,10 +139,6 @@ class ReluSampling:
         for name in filter(self._needs_no_training, ERRORS):
             found = self.errors(name)
             arrays |= {f"{name}/mean": found.mean, f"{name}/standard_error": found.standard_error}
-        if self.dataset.image_shape is not None:
-            arrays["image_shape"] = np.array(self.dataset.image_shape)
-        if self.dataset.offset is not None:
-            arrays["offset"] = self.dataset.offset
         return arrays
 
     def _needs_no_training(self, errors: str) -> bool:
@@ -169,46 +150,65 @@ class ReluSampling:
         return nets <= self.nets.trained
 
 
-def build(config: RunConfig, progress: Progress) -> ReluSampling:
+def build(config: RunConfig, progress: Progress) -> ReluSampling | Draws:
     """The experiment a config describes; of its options the data, n, p and the seeds matter.
 
-    The data are the images to store. Everything about few against many samples is on a mixture,
-    whose exact denoiser is known.
+    The data are the images to store: by default other ones for each seed, else the user's for all.
+    Everything about few against many samples is on mixtures, whose exact denoisers are known.
 
     Raises:
       InputError: for data that cannot be used, such as samples that are all equal.
     """
-    n = config.n or DEFAULT_N
-    dataset = load_data(config, config.data or DEFAULT_DATA, n)
-    chosen, note = choose_samples(dataset.x, n)
-    x_ND = dataset.x[chosen]
-    rest = np.delete(dataset.x, chosen, axis=0)
-    if not np.any(x_ND):
+    n, width = config.n or DEFAULT_N, config.p or DEFAULT_P
+    drawn = config.data is None
+    if drawn:
+        chosen = [((seed,), *drawn_samples(seed, n)) for seed in config.data_seeds]
+    else:
+        dataset = load_data(config, config.data, n)
+        chosen = [(config.seed_list, dataset, np.arange(len(dataset.x)))]
+    draws = [untrained(*each, n, width) for each in chosen]
+    nets = trained_together([e.nets for e in draws], progress)
+    draws = [sampling(own, e.data) for own, e in zip(nets, draws, strict=True)]
+    return Draws(tuple(draws)) if drawn else draws[0]
+
+
+def untrained(
+    seeds: tuple[int, ...], dataset: Dataset, pool_M: Int[np.ndarray, " M"], n: int, width: int
+) -> ReluSampling:
+    """The most separable ``n`` images of a pool, few and many samples of the mixture of the first
+    seed, and nets without a training."""
+    found, note = choose_samples(dataset.x[pool_M], n)
+    chosen = pool_M[found]
+    x_ND, rest_MD = dataset.x[chosen], np.delete(dataset.x, chosen, axis=0)
+    scale = float(np.sqrt(np.mean(np.sum(x_ND**2, axis=1))))
+    if scale == 0:
         raise InputError("data: all samples are equal, none can be stored; give others")
-    seed = config.first_seed
+    # All images in one unit: nets for all levels then share a program, as those of mixtures do.
+    images = Task(x_ND / scale, (rest_MD if len(rest_MD) else -x_ND) / scale, 1.0, width)
+    seed = seeds[0]
     mixture = separable_mixture(N_CLUSTERS, DIMENSION, rank=RANK, beta=BETA, alpha=ALPHA, seed=seed)
-    many_ND = np.random.default_rng(seed).permutation(mixture.sample(seed, MANY)[0])
-    fresh_TD = np.random.default_rng(seed).permutation(mixture.sample(seed + 1, HELD_OUT)[0])
+    rng = np.random.default_rng(seed)
+    many_ND = rng.permutation(mixture.sample(seed, MANY)[0])
+    fresh_TD = rng.permutation(mixture.sample(further_seed(seed, 0), HELD_OUT)[0])
     few, few_note = choose_samples(many_ND[:POOL], FEW)
-    few_ND, scale = many_ND[few], float(np.sqrt(1 + ALPHA**2))
-    image_scale = float(np.sqrt(np.mean(np.sum(x_ND**2, axis=1))))
+    norm = float(np.sqrt(1 + ALPHA**2))
     tasks = {
-        "images": Task(x_ND, rest if len(rest) else -x_ND, image_scale, config.p or DEFAULT_P),
-        "few": Task(few_ND, fresh_TD, scale, WIDTH),
-        "many": Task(many_ND, fresh_TD, scale, WIDTH),
+        "images": images,
+        "few": Task(many_ND[few], fresh_TD, norm, WIDTH),
+        "many": Task(many_ND, fresh_TD, norm, WIDTH),
     }
-    nets = untrained_nets(tasks, mixture, config.seed_list, progress)
-    return ReluSampling(
-        nets,
-        exact=ExactSampling(nets.seeds, few_ND),
-        pair=StoredPair(nets.seeds),
-        dataset=dataset,
-        note=note,
-        few_note=few_note,
-        samples=nets.samples,
-        doubled=nets.doubled,
-        errors=nets.errors,
+    samples = Dataset("mixture", many_ND)
+    data = (
+        data_used(dataset, x_ND, note),
+        data_used(samples, many_ND[few], f"few: {few_note}"),
+        data_used(samples, many_ND, "many: all"),
     )
+    return sampling(ReluNets(tasks, mixture, seeds), data)
+
+
+def sampling(nets: ReluNets, data: tuple[DataUsed, ...]) -> ReluSampling:
+    """Nets, and nothing in the place of what they sample."""
+    return ReluSampling(nets, data, nets.samples, nets.doubled, nets.errors)
 
 
 def with_samples(e: ReluSampling, changed: dict[str, Float[np.ndarray, "S M D"]]) -> ReluSampling:
@@ -223,12 +223,14 @@ def separated(*tasks: str) -> tuple[Requirement, ...]:
         return max(separability(e.task(t).x, np.arange(len(e.task(t).x))).beta for t in tasks)
 
     def margin(e: ReluSampling) -> float:
-        return min(
-            predict_memorization(task.x, float(task.levels[-1]), task.lam).margin
-            for task in map(e.task, tasks)
-        )
+        return min(lowest_margin(e.task(t)) for t in tasks)
 
     return (below("beta", 0, beta), at_least("z at the lowest noise", TRAINED_MARGIN, margin))
+
+
+def lowest_margin(task: Task) -> float:
+    """Gate margin z of (5) at the lowest noise."""
+    return predict_memorization(task.x, float(task.levels[-1]), task.lam).margin
 
 
 def memorized(*names: str) -> Requirement:

@@ -42,7 +42,7 @@ from proofs_checks.blocks import (
 )
 from proofs_checks.claims import given
 from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
-from proofs_checks.draws import Draws, trained_together
+from proofs_checks.draws import Draws, further_seed, trained_together
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
     RESIDUAL_MARGINS,
@@ -56,7 +56,6 @@ DEFAULT_DATA, DEFAULT_N, DEFAULT_P, DEFAULT_SIGMA = "mixture", 160, 15, 0.03
 PRIORS, ALPHA, RANK, DIMENSION = (0.5, 0.3, 0.2), 0.15, 4, 48
 DECAY = 0.2  # nλ relative to the smallest eigenvalue a block keeps
 TIGHT_N = 120
-SEEDS_A_DRAW = 10_000
 FRESH = 2000  # fresh samples for test losses
 
 
@@ -224,11 +223,6 @@ class Generalization:
                 "memorizing_w2": self.memorizing.w2,
             }
         return arrays
-
-
-def further_seed(seed: int, number: int) -> int:
-    """A seed for a further sample of the mixture of a seed, by its number, used by no other."""
-    return SEEDS_A_DRAW * (seed + 1) + number
 
 
 def build(config: RunConfig, progress: Progress) -> Generalization | Draws:

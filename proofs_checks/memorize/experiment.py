@@ -3,17 +3,14 @@
 python -m proofs_checks.run --regime=memorize
 """
 
-import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from dae_theory.checks import InputError
-from dae_theory.data import Dataset, centred, simplex
-from dae_theory.data.images import faces, patches
+from dae_theory.data import Dataset, simplex
 from dae_theory.data.subsets import choose_samples
 from dae_theory.relu.optimize import TrainConfig
 from dae_theory.theory.closed_forms import Prediction, predict_memorization
@@ -24,8 +21,8 @@ from dae_theory.weights.extract import Extraction, extract_samples
 from dae_theory.weights.read import SavedWeights
 from proofs_checks.blocks import stored_decay, tightened
 from proofs_checks.claims import Requirement, above, at_least, below, given
-from proofs_checks.config import FIRST_JUDGING_SEED, DataUsed, RunConfig, data_used, load_data
-from proofs_checks.draws import Draws, trained_together
+from proofs_checks.config import DataUsed, RunConfig, data_used, load_data
+from proofs_checks.draws import Draws, drawn_samples, trained_together
 from proofs_checks.monte_carlo import (
     EXACT_MARGIN,
     RESIDUAL_MARGINS,
@@ -47,19 +44,6 @@ DECAY = 0.1  # nλ relative to the smallest ‖x‖²: gains are a tenth below 1
 STEPS, LEARNING_RATE = 3000, 3e-3
 DRAWS = 2  # of noise a step: with one, a third of the nets end too far from a minimum
 UNSEEN = 95  # samples that no net was trained on, at most
-FACE_POOL, PATCH_POOL, PATCHES, SIDE = 50, 100, 400, 25  # draws are chosen from random pools
-# Images that seeds of development chose, which judging seeds leave out: chosen_by(DEVELOPMENT).
-DEVELOPMENT = (*range(8), *range(100, 108))
-DEVELOPED = {
-    "faces": (
-        *(2, 3, 6, 17, 19, 21, 23, 25, 27, 29, 34, 38, 39, 41, 43, 44, 47, 49, 51, 54, 57, 61, 73),
-        *(75, 77, 78, 79, 86, 87, 89, 91, 96, 97, 98),
-    ),
-    "patches": (
-        *(3, 5, 7, 55, 91, 122, 124, 128, 132, 135, 147, 155, 174, 181, 195, 197, 224, 229, 253),
-        *(271, 277, 292, 311, 337, 342, 355, 362, 369, 372, 382, 389),
-    ),
-}
 # Noisy samples: how many, of what dimension, σ where the shortest has length 1, and the most that
 # others have. No five directions are far enough apart for as much noise.
 NOISY_N, NOISY_D, NOISY_SIGMA, NOISY_LONGEST = 3, 48, 0.16, 1.5
@@ -276,36 +260,6 @@ def build(config: RunConfig, progress: Progress) -> Memorization | MemorizedImag
     return MemorizedImages(
         images.draws, trained_together(noisy, how, solved, what, progress, drawn=True)
     )
-
-
-def drawn_samples(seed: int, n: int) -> tuple[Dataset, Int[np.ndarray, " M"]]:
-    """Faces for even seeds and patches of as many pixels for odd ones, centred, and the pool that
-    samples are chosen from: random ones, all where there are too few, and for judging seeds none
-    that development chose."""
-    name, size = ("faces", FACE_POOL) if seed % 2 == 0 else ("patches", PATCH_POOL)
-    dataset = centred_images(name)
-    left_out = DEVELOPED[name] if seed >= FIRST_JUDGING_SEED else ()
-    images = np.setdiff1d(np.arange(len(dataset.x)), left_out)
-    if n > len(images):
-        raise InputError(f"n: {dataset.name} has {len(images)} samples, asked for {n}")
-    count = min(max(size, n), len(images))
-    return dataset, np.sort(np.random.default_rng(seed).choice(images, count, replace=False))
-
-
-def chosen_by(seeds: Iterable[int]) -> dict[str, tuple[int, ...]]:
-    """Images that the draws of these seeds choose, by the name of their data set."""
-    chosen: dict[str, set[int]] = {name: set() for name in DEVELOPED}
-    for seed in seeds:
-        dataset, pool_M = drawn_samples(seed, DEFAULT_N)
-        found, _ = choose_samples(dataset.x[pool_M], DEFAULT_N)
-        chosen[dataset.name].update(pool_M[found].tolist())
-    return {name: tuple(sorted(found)) for name, found in chosen.items()}
-
-
-@functools.cache
-def centred_images(name: str) -> Dataset:
-    """'faces', or 'patches' of as many pixels, centred: read once for all draws."""
-    return centred(faces() if name == "faces" else patches(PATCHES, size=SIDE))
 
 
 def experiment_on(

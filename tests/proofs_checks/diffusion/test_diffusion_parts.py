@@ -13,11 +13,12 @@ from proofs_checks.diffusion.experiment import build, from_weights
 def test_only_parts_that_were_asked_for_are_reported():
     experiment = build(RunConfig("diffusion", quick=True), lambda what, done, total: None)
     assert (experiment.settings, experiment.data, experiment.arrays) == ({}, (), {})
-    assert experiment.exact.seeds == experiment.pair.seeds == (1000, 1001, 1002, 1003)
+    assert experiment.exact.seeds == tuple(range(1000, 1008))
+    assert experiment.pair.seeds == (1000, 1001, 1002, 1003)
     assert set(experiment.built) == {"relu"}
     assert experiment.settings["images"] == 5
     assert {name.split("/")[0] for name in experiment.arrays} == {"relu"}
-    assert len(experiment.data) == 3
+    assert len(experiment.data) == 3 * 8
 
 
 def test_weights_of_one_noise_level_are_refused():

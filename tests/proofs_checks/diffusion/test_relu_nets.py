@@ -24,7 +24,7 @@ def test_a_set_of_nets_is_the_switching_denoiser():
 @pytest.mark.xdist_group("diffusion-default-relu")  # whose experiment it uses
 @pytest.mark.parametrize("name", ["few/set", "images/set"])
 def test_nets_of_a_level_are_those_of_that_noise(experiment_of, name):
-    relu = experiment_of("diffusion", "default").relu
+    relu = experiment_of("diffusion", "default").relu.draws[0]
     task, params = relu.task(name), relu.nets.family(name).params
     y = np.float32(task.x)
     for levels, w1, w2 in zip(*params, strict=True):
@@ -39,12 +39,12 @@ def test_families_are_trained_together_and_once():
 
     def train():
         calls.append(1)
-        return ["first", "second"]
+        return ["first", "second", "third", "fourth"]
 
     training = FamilyTraining(("a/set", "b/set"), train, lambda *progress: seen.append(progress))
     assert not training.done
-    assert training.families["b/set"] == "second"
-    assert training.families["a/set"] == "first"
+    assert training.families[0] == {"a/set": "first", "b/set": "second"}
+    assert training.families[1] == {"a/set": "third", "b/set": "fourth"}
     assert training.done
     assert len(calls) == 1
     assert [progress[1:] for progress in seen] == [(0, 1), (1, 1)]

@@ -15,12 +15,12 @@ from proofs_checks.claims import Verdict, check
 from proofs_checks.config import RunConfig
 from proofs_checks.diffusion import CLAIMS, relu_sampling
 from proofs_checks.diffusion.relu_denoisers import LEVELS, RIVALS
-from proofs_checks.diffusion.relu_generalizing import distance_of_directions
+from proofs_checks.diffusion.relu_generalizing import distance_of_directions, pure_noise
 from proofs_checks.diffusion.relu_sampling import GENERALIZING, MEMORIZING, with_samples
 
 BY_ID = {claim.id.removeprefix("diffusion/"): claim for claim in CLAIMS if claim.part == "relu"}
 KINDS = {"images/closed", "few/closed", *MEMORIZING, *GENERALIZING}
-SEEDS = (1000, 1001, 1002, 1003)
+SEEDS, STARTS = tuple(range(1000, 1008)), (1000, 1001, 1002, 1003)
 
 
 class Whole:
@@ -38,13 +38,18 @@ def checked(name, experiment):
 def trained(experiment_of):
     relu = experiment_of("diffusion", "default").relu
     for name in KINDS:
-        relu.nets.family(name)
+        relu.draws[0].nets.family(name)
     return relu
 
 
 @pytest.fixture(scope="module")
-def experiment():
+def drawn():
     return relu_sampling.build(RunConfig("diffusion", quick=True), lambda what, done, total: None)
+
+
+@pytest.fixture(scope="module")
+def experiment(drawn):
+    return drawn.draws[0]
 
 
 in_group_of_claims = pytest.mark.xdist_group("diffusion-default-relu")
@@ -76,27 +81,54 @@ def test_arrays_hold_every_kind_and_every_denoiser(trained):
 
 @in_group_of_claims
 def test_seeds_give_different_nets_and_samples(trained):
+    first, second = trained.draws[:2]
     for name in KINDS:
-        w = jax.tree.leaves(trained.nets.family(name).params)[-1]
-        assert len(w) == len(SEEDS)
-        samples = trained.samples(name)
-        assert not np.allclose(samples[0], samples[1]), name
-    w1 = trained.nets.family("few/set").params[1]
-    assert np.abs(w1[0] - w1[1]).max() > 0.1
+        assert len(jax.tree.leaves(first.nets.family(name).params)[-1]) == 1
+        assert not np.allclose(first.samples(name), second.samples(name)), name
+    w1, other = (e.nets.family("few/set").params[1] for e in (first, second))
+    assert np.abs(w1 - other).max() > 0.1
+
+
+@in_group_of_claims
+def test_noise_counts_as_samples_that_are_no_new_data(trained):
+    noise = pure_noise(trained.draws[0])
+    for name in ("no-copies", "no-copies-calibrated"):
+        assert BY_ID[name].measure(noise).error == 1
+        assert BY_ID[name].measure(trained.draws[0]).error < 0.05
+
+
+def test_each_seed_has_data_of_its_own(drawn):
+    assert [e.seeds for e in drawn.draws] == [(seed,) for seed in SEEDS]
+    assert [e.data[0].name for e in drawn.draws] == ["faces", "patches"] * 4
+    for task in ("images", "few", "many"):
+        arrays = [e.task(task).x for e in drawn.draws]
+        assert len({array.shape for array in arrays}) == 1
+        assert len({array.tobytes() for array in arrays}) == len(SEEDS)
+    for e in drawn.draws:
+        np.testing.assert_allclose(np.mean(np.sum(e.task("images").x ** 2, axis=1)), 1)
+
+
+def test_the_users_data_are_one_data_set_with_several_starts():
+    config = RunConfig("diffusion", data="simplex", n=5, quick=True)
+    own = relu_sampling.build(config, lambda what, done, total: None)
+    assert own.seeds == STARTS
+    samples = own.samples("images/closed")
+    assert len(samples) == len(STARTS)
+    assert not np.allclose(samples[0], samples[1])
 
 
 @pytest.mark.parametrize("kind", ["closed", "set", "plain", "preconditioned"])
 def test_what_is_expected_to_fail_would_hold_for_copies(experiment, kind):
     name = f"{'few' if kind == 'preconditioned' else 'images'}/{kind}"
-    copies = {name: np.tile(experiment.task(name).x, (len(SEEDS), 10, 1)) * 1.05}
-    no_error = DenoisingErrors(*np.zeros((2, len(SEEDS), LEVELS)))
+    copies = {name: np.tile(experiment.task(name).x, (1, 10, 1)) * 1.05}
+    no_error = DenoisingErrors(*np.zeros((2, 1, LEVELS)))
     changed = replace(with_samples(experiment, copies), errors=lambda name: no_error)
     assert checked(f"copies-{kind}", changed).verdict is Verdict.HOLDS
     assert not experiment.nets.trained
 
 
 def test_nets_that_have_not_memorized_are_vacuous(experiment):
-    large = DenoisingErrors(*np.full((2, len(SEEDS), LEVELS), 10.0))
+    large = DenoisingErrors(*np.full((2, 1, LEVELS), 10.0))
     changed = replace(experiment, errors=lambda name: large)
     for name in ("copies-set", "copies-plain", "copies-preconditioned", "rays"):
         result = checked(name, changed)
@@ -132,11 +164,11 @@ def test_samples_that_are_not_separable_are_vacuous(experiment):
 
 def test_lengths_and_directions_of_multiples_are_found(experiment):
     x = experiment.task("few").x
-    samples = np.stack([[0.3 * x[1], 2.0 * x[4]]] * len(SEEDS))
+    samples = np.stack([[0.3 * x[1], 2.0 * x[4]]])
     changed = with_samples(experiment, {"few/set": samples})
     cosine, length = changed.along("few/set")
     np.testing.assert_allclose(cosine, 1.0)
-    np.testing.assert_allclose(length, np.tile([0.3, 2.0], (len(SEEDS), 1)))
+    np.testing.assert_allclose(length, [[0.3, 2.0]])
 
 
 def test_the_samples_are_named(experiment):

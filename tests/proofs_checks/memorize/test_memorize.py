@@ -14,14 +14,12 @@ from dae_theory.theory.problem import Problem
 from proofs_checks import memorize
 from proofs_checks.claims import Verdict, check
 from proofs_checks.config import FIRST_JUDGING_SEED, RunConfig
+from proofs_checks.draws import DEVELOPED, DEVELOPMENT, chosen_by, drawn_samples
 from proofs_checks.memorize.experiment import (
-    DEVELOPED,
-    DEVELOPMENT,
+    DEFAULT_N,
     NOISY_SHARE,
     Memorization,
     build,
-    chosen_by,
-    drawn_samples,
     gaussian_inputs,
     on_noisy_samples,
     shrinkage_and_noise,
@@ -89,7 +87,7 @@ def test_pools_differ_between_seeds():
 
 
 def test_judging_seeds_choose_no_image_that_development_chose():
-    assert chosen_by(DEVELOPMENT) == DEVELOPED
+    assert chosen_by(DEVELOPMENT, DEFAULT_N) == DEVELOPED
     seeds = RunConfig("memorize").data_seeds
     assert min(seeds) == FIRST_JUDGING_SEED
     for seed in seeds:
