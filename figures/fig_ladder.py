@@ -15,8 +15,17 @@ from matplotlib.figure import Figure
 
 from dae_theory.checks import InputError
 from dae_theory.deep.ladder.measure import NEIGHBOURS
-from dae_theory.deep.ladder.nets import CHANGES, PLAIN
-from dae_theory.deep.ladder.rungs import COUNTS, DEPTHS, F_EMP, FEW, FIVE, HOMOGENEOUS, UNTRAINED
+from dae_theory.deep.ladder.nets import PLAIN
+from dae_theory.deep.ladder.rungs import (
+    COUNTS,
+    DEPTHS,
+    DIFFERENT,
+    F_EMP,
+    FEW,
+    FIVE,
+    HOMOGENEOUS,
+    UNTRAINED,
+)
 from dae_theory.deep.ladder.store import Ladder
 from figures.results import mean_of_seeds
 from figures.style import (
@@ -38,7 +47,7 @@ DATA = "fashion_mnist"
 DEPTH_COLOURS = dict(zip(DEPTHS, (NEUTRAL, DUPLICATES, GENERALIZING, MEMORIZING), strict=True))
 SHOWN_COUNTS = (30, 300, 3000, 10_000)
 EXACT = (F_EMP, HOMOGENEOUS, FIVE)
-KINDS = (*EXACT, PLAIN, *CHANGES, UNTRAINED)
+KINDS = (*EXACT, PLAIN, *DIFFERENT, UNTRAINED)
 NEIGHBOURHOODS = (*map(str, NEIGHBOURS), "label", "all")
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from dae_theory.deep.ladder import report
 from dae_theory.deep.ladder.measure import NEIGHBOURS
-from dae_theory.deep.ladder.nets import CHANGES, PLAIN
-from dae_theory.deep.ladder.rungs import COUNTS, DEPTHS, EXACT, FEW, MANY
+from dae_theory.deep.ladder.nets import PLAIN
+from dae_theory.deep.ladder.rungs import COUNTS, DEPTHS, DIFFERENT, EXACT, FEW, MANY
 from dae_theory.deep.ladder.store import CARD, TABLE, Ladder
 from figures import fig_ladder
 from figures.make import load_any, main
@@ -36,7 +36,7 @@ def made_up(n, kind, depth, seed):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     rungs = [(n, PLAIN, depth) for n in COUNTS for depth in DEPTHS]
-    rungs += [(n, kind, 3) for n in (FEW, MANY) for kind in (*EXACT, *CHANGES)]
+    rungs += [(n, kind, 3) for n in (FEW, MANY) for kind in (*EXACT, *DIFFERENT)]
     rows = [made_up(*rung, seed) for rung in rungs for seed in SEEDS]
     names = list(dict.fromkeys(name for row in rows for name in row))
     lines = [",".join(names)]

@@ -7,10 +7,11 @@ from jaxtyping import Float
 
 from dae_theory.checks import InputError
 from dae_theory.deep.ladder.measure import NEIGHBOURS
-from dae_theory.deep.ladder.nets import CHANGES, PLAIN
+from dae_theory.deep.ladder.nets import PLAIN
 from dae_theory.deep.ladder.rungs import (
     COUNTS,
     DEPTHS,
+    DIFFERENT,
     FEW,
     FEW_CONTROLS,
     MANY,
@@ -75,7 +76,7 @@ def tables(ladder: Ladder) -> dict[str, list[str]]:
     plain = [Rung(data, n, PLAIN, depth) for n in COUNTS for depth in DEPTHS]
     controls = [Rung(data, n, kind) for n in (10, FEW) for kind in FEW_CONTROLS]
     controls += [Rung(data, n, kind) for n in (MANY, MOST) for kind in MANY_CONTROLS]
-    changes = [Rung(data, n, kind) for n in (FEW, MANY) for kind in (PLAIN, *CHANGES)]
+    changes = [Rung(data, n, kind) for n in (FEW, MANY) for kind in (PLAIN, *DIFFERENT)]
     others = [
         Rung(name, n, kind, depth)
         for name, counts in OTHER_DATA.items()
