@@ -31,6 +31,8 @@ from proofs_checks.diffusion.jacobian_study import (
 CLAIMS = (*JACOBIAN_CLAIMS, *LAYER_CLAIMS)
 D, LABELS, COUNT = 24, 3, 6
 BY_ID = {claim.id.removeprefix("diffusion/"): claim for claim in CLAIMS}
+# Shares of pairs, of which COUNT memorized images are too few to bound 0 by a twentieth.
+OF_COUNT = {"jacobian-fewer-directions", "layers-detector", "layers-detector-text"}
 FAILS_ON_IDEAL = {"jacobian-top-direction", "jacobian-stored-gain"}  # f_emp keeps nothing
 MUTANTS = [
     pytest.param(claim, mutant, id=f"{claim.id}: {mutant.name}")
@@ -95,8 +97,11 @@ def ideal():
 
 @pytest.mark.parametrize("name", BY_ID)
 def test_verdict_on_the_ideal_net(ideal, name):
-    expected = Verdict.FAILS if name in FAILS_ON_IDEAL else Verdict.HOLDS
-    assert judged(BY_ID[name], ideal).verdict is expected
+    result = judged(BY_ID[name], ideal)
+    if name in OF_COUNT:
+        assert (result.verdict, result.measured.error) == (Verdict.INCONCLUSIVE, 0)
+    else:
+        assert result.verdict is (Verdict.FAILS if name in FAILS_ON_IDEAL else Verdict.HOLDS)
 
 
 @pytest.mark.parametrize("name", sorted(FAILS_ON_IDEAL))

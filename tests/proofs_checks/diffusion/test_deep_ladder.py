@@ -32,24 +32,24 @@ def study(*rows) -> LadderStudy:
     return LadderStudy(Ladder(Path("made-up"), CARD, rows))
 
 
-def test_gain_between_is_the_distance_to_the_span_of_the_exact_denoisers_of_the_same_images():
+def test_gain_between_is_how_far_it_is_outside_the_span_of_the_exact_denoisers():
     ends = (row(0.5, HOMOGENEOUS), row(1.0, FIVE))
-    for gain, error in ((0.4, 0.1), (0.5, 0), (0.7, 0), (1.2, 0.2)):
+    for gain, error in ((0.4, 0.1), (0.5, 0), (0.7, -0.2), (1.2, 0.2)):
         found = gain_between(study(row(gain), *ends).ladder, "faces", FEW, PLAIN, 3)
         assert found.errors == pytest.approx([error])
         assert found.predicted == 0.75
 
 
-def test_order_of_neighbourhoods_counts_pairs_that_are_out_of_order():
-    cosines = {"1": 0.2, "10": 0.5, "all": 0.5}
+def test_order_of_neighbourhoods_is_judged_by_the_pair_with_the_least_lead():
+    cosines = {"1": 0.2, "10": 0.5, "all": 0.6}
     names = {f"held_out/second moment/{k}/cosine": v for k, v in cosines.items()}
     ladder = study(row(0.0) | names).ladder
     rung = ("faces", FEW, PLAIN, 3)
-    assert in_order("held_out", ("1", "10"))(ladder, *rung).errors == [0]
-    assert in_order("held_out", ("10", "1"))(ladder, *rung).errors == [1]
+    assert in_order("held_out", ("1", "10"))(ladder, *rung).errors == pytest.approx([-0.3])
+    assert in_order("held_out", ("10", "1"))(ladder, *rung).errors == pytest.approx([0.3])
     found = in_order("held_out", ("1", "10"), ("10", "all"))(ladder, *rung)
-    assert found.errors == [0.5]  # equal is not in order
-    assert found.values == [0.5]
+    assert found.errors == pytest.approx([-0.1])
+    assert found.values == [0.6]
 
 
 def test_traces_of_few_are_compared_with_those_of_many():
