@@ -46,8 +46,9 @@ def read_weights(path: str | Path) -> SavedWeights:
             f"and the keys are {', '.join(KEYS)} and labels"
         )
     for key in ("sigma", "lam"):
-        if arrays[key].size != 1 or arrays[key].dtype.kind not in "fiu":
-            raise InputError(f"{path}: {key} must be one number, got shape {arrays[key].shape}")
+        shape, kind = arrays[key].shape, arrays[key].dtype
+        if arrays[key].size != 1 or kind.kind not in "fiu":
+            raise InputError(f"{path}: {key} must be one number, got shape {shape} of {kind}")
     x_ND = check_samples(arrays["X"], f"{path}: X")
     check_weights(arrays["W1"], arrays["W2"], x_ND.shape[1])
     for key in ("X", "W1", "W2"):
