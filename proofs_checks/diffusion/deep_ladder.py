@@ -115,8 +115,8 @@ def kinds_are(name: str, kind: str, replaced: tuple[str, ...]) -> Mutant:
 
 
 # --- claims --------------------------------------------------------------------------------------
-# Tolerances were fixed on seeds below 1000 of some of these rungs. On seeds 1000 to 1004 four claims
-# were left open, and three nets a rung were added; the nets that judge now are of seeds from 2000 on.
+# Tolerances were fixed on seeds below 1000 of some rungs. On seeds 1000 to 1004 four claims were
+# left open, and three nets a rung were added: seeds from 2000 on judge now.
 
 FIXED_BEFORE_LADDER = Origin(
     "fixed before nets of the seeds that judge were trained, at commit",
