@@ -59,6 +59,7 @@ class Origin:
 
 
 ROUNDING = Origin("rounding of float64")
+FLOAT32 = Origin("rounding of float32")
 ACCURACY = Origin("accuracy that was asked for")
 LOOKED = Origin("chosen after looking")
 # The commit that fixed tolerances, counts of seeds and settings of generators, with seeds below

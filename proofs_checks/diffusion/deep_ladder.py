@@ -19,7 +19,7 @@ from dae_theory.deep.ladder.rungs import (
     UNTRAINED,
     WIDE,
 )
-from proofs_checks.claims import Claim, Kind, Mutant, Origin, Verdict
+from proofs_checks.claims import FLOAT32, Claim, Kind, Mutant, Origin, Verdict
 from proofs_checks.diffusion.ladder_study import (
     LadderStudy,
     antisymmetric,
@@ -122,8 +122,6 @@ FIXED_BEFORE_LADDER = Origin(
     "fixed before nets of the seeds that judge were trained, at commit",
     "0d228b3d788f2ba0ab3d36af40c4c948ebcae7e4",
 )
-
-FLOAT32 = Origin("rounding of float32 in nets of several layers")
 
 LEFT, RIGHT = top_direction("left"), top_direction("right")
 OWN = in_order("training", ("all", "10"), ("10", "1"))

@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 
 from dae_theory.diffusion.denoisers import Denoiser, empirical_denoiser
 from dae_theory.memorization.copies import COPY_RATIO
-from proofs_checks.claims import FIXED, Claim, Kind, Measured, Mutant, Verdict
+from proofs_checks.claims import FIXED, FLOAT32, Claim, Kind, Measured, Mutant, Verdict
 from proofs_checks.diffusion.exact import opposite_score
 from proofs_checks.diffusion.relu_denoisers import SAMPLES, Family, same_for_all
 from proofs_checks.diffusion.relu_sampling import (
@@ -222,6 +222,7 @@ CLAIMS = (
         part="relu",
         measure=doubled_distance,
         tolerance=1e-5,
+        origin=FLOAT32,
         mutants=(
             Mutant("f_emp for the nets", other_denoisers("few/set", empirical_family)),
             Mutant("nets with a small bias", other_denoisers("few/set", biased_family)),
