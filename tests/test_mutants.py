@@ -304,7 +304,7 @@ MUTANTS = (
         "first_NP * (residual_ND @ w_DP)",
         "first_NP * (x_ND @ w_DP)",
         "theory/test_remainder.py",
-        "test_registry.py -k certify/reach-leak",
+        "test_registry.py -m slow -k certify/reach-leak",
     ),
     SourceMutant(
         "spectrum: λ for s/n along what is dropped",
@@ -464,6 +464,7 @@ MUTANTS = (
         "        + 2 * prediction.sigma**2 * other_NP * through_NP * tail_NP\n",
         "",
         "theory/test_remainder.py",
+        "test_registry.py -m slow -k certify/reach-leak",
     ),
     SourceMutant(
         "‖h‖²: m for √m in its mean",
