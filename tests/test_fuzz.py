@@ -58,7 +58,7 @@ from figures.make import load_any
 from figures.results import RunResults
 from proofs_checks import run
 
-FEW, MANY = 12, 1000  # inputs of a kind; 14 kinds, of which four are command lines
+FEW, MANY = 12, 1000  # inputs of a kind; four times as many command lines, fewer large tables
 MOST_S = 10.0
 amount = pytest.mark.parametrize("examples", [FEW, pytest.param(MANY, marks=pytest.mark.slow)])
 
