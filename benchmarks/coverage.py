@@ -57,17 +57,13 @@ def share_covered(intervals: list[Interval], truth: float) -> float:
     return float(np.mean((low <= truth) & (truth <= high)))
 
 
-def of_means(distribution: str, count: int, repeats: int) -> float:
-    """`mean_interval` of ``count`` values."""
+def of_means(distribution: str, count: int, repeats: int, symmetric: bool = False) -> float:
+    """`mean_interval` of ``count`` values, ``symmetric`` where they are known to be."""
     draw, truth = VALUES[distribution]
     samples_RN = draw(np.random.default_rng(count), (repeats, count))
-    return share_covered([mean_interval(values_N) for values_N in samples_RN], truth)
-
-
-def of_symmetric(count: int, repeats: int) -> float:
-    """`mean_interval` of ``count`` values that are known to be symmetric."""
-    samples_RN = np.random.default_rng(count).standard_normal((repeats, count))
-    return share_covered([mean_interval(v, symmetric=True) for v in samples_RN], 0.0)
+    return share_covered(
+        [mean_interval(values_N, symmetric=symmetric) for values_N in samples_RN], truth
+    )
 
 
 def of_ratios(count: int, repeats: int) -> float:
@@ -131,7 +127,8 @@ def table(repeats: int) -> list[tuple[str, list[float]]]:
         (f"`mean_interval`, {name} values", [of_means(name, n, repeats) for n in COUNTS])
         for name in VALUES
     ]
-    rows += [("`mean_interval`, symmetric", [of_symmetric(n, repeats) for n in COUNTS])]
+    symmetric = [of_means("normal", n, repeats, symmetric=True) for n in COUNTS]
+    rows += [("`mean_interval`, symmetric", symmetric)]
     rows += [("`ratio_interval`", [of_ratios(n, repeats) for n in COUNTS])]
     rows += [
         (f"`share_interval`, {share:g}", [of_shares(share, n, repeats) for n in COUNTS])

@@ -132,9 +132,9 @@ def damaged_unless_read(path: Path) -> Iterator[None]:
     """Settings in which something else stands than is read from them are damaged: InputError."""
     try:
         yield
+    except InputError:
+        raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path}: damaged ({error!r}); get it anew") from error
 
 

@@ -15,6 +15,7 @@ from proofs_checks.nets import Nets
 
 MOVEMENT = 0.005  # half of the 1% that gains are held to: the other half is the theory's
 TURNING = 0.1  # the sine of an angle: the cosine is off by half of the 1% that columns are held to
+MOVEMENT_LEFT = "movement left"  # what a requirement on nets begins with
 OF_OURS = "training was too short for these data: --trainer=exact goes to the minimum"
 OF_OTHERS = (
     "train longer, or to a smaller step; of a net that had biases, or was trained with another "
@@ -76,10 +77,11 @@ class Stopped:
         ]
 
 
-def at_minimum(name: str, stopped: Callable[[Any], Stopped]) -> Requirement:
-    """The outputs of nets of an experiment move by MOVEMENT at most on the way to a minimum."""
+def at_minimum(which: str, stopped: Callable[[Any], Stopped]) -> Requirement:
+    """The outputs of nets of an experiment move by MOVEMENT at most on the way to a minimum;
+    ``which`` nets, or to which minimum."""
     return Requirement(
-        name,
+        f"{MOVEMENT_LEFT} {which}",
         f"<= {MOVEMENT:g}",
         lambda e: stopped(e).movement,
         lambda movement: movement <= MOVEMENT,
@@ -88,7 +90,7 @@ def at_minimum(name: str, stopped: Callable[[Any], Stopped]) -> Requirement:
     )
 
 
-AT_MINIMUM = at_minimum("movement left to a minimum", lambda e: e.stopped)
+AT_MINIMUM = at_minimum("to a minimum", lambda e: e.stopped)
 UNITS_AT_REST = Requirement(
     "turn left of a unit",
     f"<= {TURNING:g}",
@@ -101,4 +103,4 @@ UNITS_AT_REST = Requirement(
 
 def is_about_nets(claim: Claim) -> bool:
     """The claim requires nets at a minimum."""
-    return any(requirement.name.startswith("movement left") for requirement in claim.requires)
+    return any(requirement.name.startswith(MOVEMENT_LEFT) for requirement in claim.requires)

@@ -37,13 +37,9 @@ from proofs_checks.diffusion.ladder_study import (
 )
 
 ONE_DEPTH = (3,)
-DEGREE_1 = (
-    WIDE,
-    "skip",
-    "convolution",
-    "conditioned gains",
-)  # D(cy) = c D(y), as without the change
-DEGREE_0 = ("rms norm", "layer norm", "group norm")  # D(cy) = D(y)
+# Changes of the net with which D(cy) = c D(y), as without the change, and with which D(cy) = D(y).
+DEGREE_1 = (WIDE, "skip", "convolution", "conditioned gains")
+DEGREE_0 = ("rms norm", "layer norm", "group norm")
 
 # --- mutants -------------------------------------------------------------------------------------
 

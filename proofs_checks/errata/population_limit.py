@@ -129,7 +129,7 @@ def loss_of_fit(tested: str, upper_bound: bool = False) -> Callable[[PopulationL
             for formula in (getattr(e, tested), limit_test_loss, printed_test_loss)
         )
         excess_S = measured_S / predicted_S - 1
-        linear = np.mean([exact_loss(cluster) for cluster in clusters])
+        linear = np.mean([loss_of_6(cluster) for cluster in clusters])
         return Measured(
             float(measured_S.mean()),
             float(predicted_S.mean()),
@@ -165,8 +165,8 @@ def operator(
     return formula(cluster.means, cluster.covs, cluster.priors, (width,), sigma, lam).operator(0)
 
 
-def exact_loss(cluster: Mixture) -> float:
-    """Test loss of (6) on a cluster."""
+def loss_of_6(cluster: Mixture) -> float:
+    """Test loss of the operator (6) on a cluster."""
     best_DD = operator(predict_generalization, cluster, SPREAD_SIGMA, 0.0, WIDTH)
     return linear_test_loss(best_DD, cluster.covs[0], SPREAD_SIGMA)
 

@@ -141,7 +141,9 @@ class Hybrid:
 
     @cached_property
     def stopped_stored(self) -> Stopped:
-        """The nets on the repeated samples, where training left them."""
+        """The nets that gains of duplicates are measured on, where training left them."""
+        if self.repeated is None:
+            return self.stopped
         return Stopped(self.stored_nets, self.stored)
 
     @cached_property
@@ -324,7 +326,7 @@ TRAINED = (*separable_blocks(TRAINED_MARGIN), HAS_BOTH, AT_MINIMUM)
 STORED = (
     *separable_blocks(TRAINED_MARGIN, lambda e: e.stored),
     HAS_BOTH,
-    at_minimum("movement left on repeated samples", lambda e: e.stopped_stored),
+    at_minimum("on repeated samples", lambda e: e.stopped_stored),
 )
 SEPARATE = (*TRAINED, SOME_SEPARATE)
 REST_SEPARATE = (

@@ -225,7 +225,7 @@ SEPARATE = (
 
 def minimum_at(name: str, level: int) -> Requirement:
     """The net of one level is at a minimum."""
-    return at_minimum(f"movement left to a minimum, {name} level", lambda e: e.stopped(level))
+    return at_minimum(f"to a minimum, {name} level", lambda e: e.stopped(level))
 
 
 AT_MINIMUM = (minimum_at("first", 0), minimum_at("last", -1))

@@ -26,7 +26,7 @@ def test_means(count):
 
 @pytest.mark.parametrize("count", coverage.COUNTS)
 def test_symmetric_values_and_ratios(count):
-    assert within(coverage.of_symmetric(count, REPEATS))
+    assert within(coverage.of_means("normal", count, REPEATS, symmetric=True))
     assert within(coverage.of_ratios(count, REPEATS))
 
 

@@ -19,10 +19,8 @@ MOST = COUNTS[-1]
 FEW, MANY = 30, 3000  # images at which the nets that differ in one thing are compared
 LOCAL_PCA_SHARE, LOCAL_PCA_MOST = 10, 300  # one of 10 training images is a neighbour, 300 at most
 WIDTH = 128
-WIDE, WIDER = (
-    "wide",
-    256,
-)  # as many units as it takes to cancel the skip, more than there are pixels
+WIDE = "wide"
+WIDER = 256  # as many units as it takes to cancel the skip, more than there are pixels
 DIFFERENT = (WIDE, *CHANGES)  # from a plain net, in one thing
 STEPS = 3000
 

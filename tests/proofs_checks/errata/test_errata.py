@@ -64,7 +64,7 @@ def test_numbers_of_the_theory_document(experiment):
     example = population_limit.SPREAD, (population_limit.WIDTH,), population_limit.SPREAD_SIGMA
     assert population_limit.printed_test_loss(*example) == pytest.approx(1.411, abs=1e-3)
     assert population_limit.limit_test_loss(*example) == pytest.approx(2.8)
-    assert population_limit.exact_loss(population_limit.SPREAD) == pytest.approx(2.8)
+    assert population_limit.loss_of_6(population_limit.SPREAD) == pytest.approx(2.8)
     fits = [population_limit.fitted_loss(example[0], example[2], seed) for seed in experiment.seeds]
     assert np.mean(fits) == pytest.approx(2.8, abs=0.01)
 
